@@ -1,0 +1,52 @@
+# `make help` lists what can be done here; CI runs only these.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# `make lock LOCK_FLAGS=--upgrade` moves every pin to its newest release; without, pins move only if they must.
+LOCK_FLAGS ?=
+COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --generate-hashes \
+	--python-version 3.11 $(LOCK_FLAGS)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Two targets of one `make -j` must not install into .venv at the same time.
+.NOTPARALLEL:
+.PHONY: help run test check lock clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .venv/.installed ## Run everything on this machine: http://localhost:8080, Ctrl-C ends it
+	@$(BIN)/python -m demo.run
+
+test: .venv/.installed-dev ## Run all tests
+	@$(BIN)/pytest
+
+check: .venv/.installed-dev ## Lint, types, imports and unit tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict services shared
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit
+
+lock: ## Recompile requirements/*.txt from the *.in files (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	cd requirements && $(COMPILE) all.in -o all.txt
+	@# all.txt holds the releases that work together; the others are pieces of it.
+	cd requirements && for name in api sse_gateway llm_worker demo dev; do \
+		$(COMPILE) -c all.txt $$name.in -o $$name.txt || exit 1; \
+	done
+
+clean: ## Remove .venv, logs, caches and what the embedded store holds (.run)
+	rm -rf .venv .run logs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are newer than the locks once these are installed, so that later starts need no network.
+.venv/.installed: requirements/all.txt
+	@$(PYTHON) demo/install.py $^
+	@touch $@
+
+.venv/.installed-dev: requirements/all.txt requirements/dev.txt
+	@$(PYTHON) demo/install.py $^
+	@touch .venv/.installed $@

@@ -1,0 +1,1 @@
+"""Everything that lets Ekiden run and be tried without a provider's key."""

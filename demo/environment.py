@@ -1,0 +1,78 @@
+"""What each process of `make run` is told through its environment: what we were told, and where all listen.
+
+Reads and, at the first start, writes `token_secret` in the run directory.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from demo.settings import SERVICES, Settings
+
+#: Of EKIDEN_TOKEN_SECRET; HS256 wants a key as long as its digest.
+TOKEN_SECRET_BYTES = 32
+
+#: litellm's name of a provider's key -> the models it opens, as EKIDEN_MODELS patterns.
+MODELS_BY_KEY = {
+    "GEMINI_API_KEY": "gemini/*",
+    "OPENAI_API_KEY": "openai/*",
+    "ANTHROPIC_API_KEY": "anthropic/*",
+}
+
+
+def environment_of(name: str, settings: Settings, store_url: str, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of one process. Model keys reach the worker and nobody else."""
+    environment = dict(inherited) if name == "llm_worker" else without_model_keys(inherited)
+    environment |= {key: value for key, value in _defaults(inherited).items() if not inherited.get(key)}
+    environment |= {
+        "EKIDEN_HTTP_HOST": settings.http_host,
+        "EKIDEN_HTTP_PORT": str(settings.http_port),
+        "EKIDEN_GATEWAY_HOST": settings.gateway_host,
+        "EKIDEN_GATEWAY_PORT": str(settings.gateway_port),
+        "EKIDEN_DEMO_PORT": str(settings.demo_port),
+        "EKIDEN_DEMO_URL": f"http://127.0.0.1:{settings.demo_port}/v1",
+        "EKIDEN_STORE_URL": store_url,
+        "EKIDEN_TOKEN_SECRET": inherited.get("EKIDEN_TOKEN_SECRET") or _token_secret(settings.run_directory),
+        # Or Python keeps lines back when its output is a file.
+        "PYTHONUNBUFFERED": "1",
+    }
+    if name in SERVICES:
+        environment["EKIDEN_OPS_PORT"] = str(settings.ops_port(name))
+    return environment
+
+
+def without_model_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that calls no provider."""
+    # EKIDEN_… would be a key to us, not to a provider.
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.endswith("_API_KEY") or name.startswith("EKIDEN_")
+    }
+
+
+def _defaults(inherited: Mapping[str, str]) -> dict[str, str]:
+    patterns = [pattern for key, pattern in MODELS_BY_KEY.items() if inherited.get(key)]
+    return {
+        "EKIDEN_DEFAULT_MODEL": "gemini/gemini-1.5-flash" if inherited.get("GEMINI_API_KEY") else "demo",
+        "EKIDEN_MODELS": ",".join(["demo", "demo/*", *patterns]),
+        # Else litellm's import waits for the network.
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+
+
+def _token_secret(run_directory: Path) -> str:
+    """The secret of this run directory, made once, so that tokens given out outlive a restart."""
+    file = run_directory / "token_secret"
+    secret = file.read_text().strip() if file.exists() else ""
+    if len(secret) >= 2 * TOKEN_SECRET_BYTES:
+        return secret
+    secret = secrets.token_hex(TOKEN_SECRET_BYTES)
+    run_directory.mkdir(parents=True, exist_ok=True)
+    # Beside and then renamed, so that a crash half-way leaves no short secret; never readable by others.
+    fresh = run_directory / f"token_secret.{os.getpid()}"
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(secret)
+    fresh.replace(file)
+    return secret

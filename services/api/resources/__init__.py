@@ -1,0 +1,1 @@
+"""What the API serves, a noun a file."""

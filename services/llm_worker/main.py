@@ -1,0 +1,181 @@
+"""Wires the llm_worker and runs it until SIGTERM or SIGINT: drain, hand over, end."""
+
+import asyncio
+import contextlib
+import signal
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any
+
+import structlog
+from dramatiq import Worker
+
+from services.llm_worker.actors import register_actors
+from services.llm_worker.generations import Generations
+from services.llm_worker.settings import Settings
+from shared.contracts import keys
+from shared.providers.litellm_chat import LitellmChat
+from shared.runtime.appender import Appender
+from shared.runtime.broker import EkidenBroker, wake_client
+from shared.runtime.event_loop import DeadLetters, EventLoop, UvloopThread
+from shared.runtime.health import serve_ops
+from shared.runtime.ledger import Ledger
+from shared.runtime.ledger_async import AsyncLedger
+from shared.runtime.pubsub import Subscriptions
+from shared.runtime.store import connect, connect_async
+from shared.runtime.sweeper import Sweeper
+
+#: Milliseconds an idle consumer waits for a wake token before it polls once all the same. Tokens bring the promptness;
+#: the poll only catches what a lost token would leave waiting.
+IDLE_POLL_MS = 1000
+
+#: Seconds that a hand-over may take: a flush, a renewal, and the provider's connection.
+HAND_OVER_SECONDS = 5.0
+
+_log = structlog.get_logger()
+
+
+class LlmWorker:
+    """One worker process, wired. `start`, then `stop`; both are called from the main thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop = UvloopThread()
+        pool = {"pool_size": settings.redis_pool_size, "timeout_seconds": settings.store_timeout_seconds}
+        broker_url = settings.broker_url or settings.store_url
+        self._broker = EkidenBroker(
+            connect(broker_url, **pool),  # type: ignore[arg-type]
+            wake_client=wake_client(
+                broker_url, wait_seconds=IDLE_POLL_MS / 1000, consumers=max(2, len(settings.queues) + 1)
+            ),
+            middleware=[EventLoop(self._loop), DeadLetters()],
+        )
+        self._sweeper = Sweeper(
+            Ledger(connect(settings.store_url, **pool), settings),  # type: ignore[arg-type]
+            self._broker,
+            settings,
+        )
+        self._worker: Any = None
+        self._generations: Generations | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._warm = threading.Event()
+        self._draining = threading.Event()
+
+    def start(self) -> None:
+        """Answer probes, warm the provider up, then take jobs. Raises OSError where the ops port is taken."""
+        serve_ops(
+            self._settings.ops_host,
+            self._settings.ops_port,
+            live={
+                "sweeper": self._sweeper_fault,
+                "leases": self._lease_fault,
+                "consumers": self._consumer_fault,
+            },
+            ready={"warm_up": self._warm_fault, "draining": self._drain_fault},
+        )
+        self._loop.start(timeout=5.0)
+        self._generations = self._on_loop(self._wire())
+        register_actors(self._broker, self._generations)
+        self._worker = Worker(
+            self._broker,
+            queues=self._settings.queues,
+            worker_timeout=IDLE_POLL_MS,
+            worker_threads=self._settings.worker_threads,
+        )
+        self._worker.queue_prefetch = self._settings.worker_prefetch or self._settings.worker_threads
+        self._sweeper.start()
+        self._worker.start()
+        self._warm.set()
+        _log.info("ready", queues=sorted(self._settings.queues), threads=self._settings.worker_threads)
+
+    def stop(self) -> None:
+        """Take nothing new, let answers end, hand over what is left, end."""
+        _log.info("draining", tasks=self._count())
+        self._draining.set()
+        self._broker.draining.set()
+        self._sweeper.stop()
+        deadline = time.monotonic() + self._settings.worker_drain_seconds
+        while self._count() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if self._count():
+            _log.info("handing_over", tasks=self._count())
+            self._on_loop(self._hand_over())
+        self._worker.stop(timeout=int(HAND_OVER_SECONDS * 1000))
+        self._on_loop(self._close())
+        self._loop.stop()
+        _log.info("stopped")
+
+    async def _wire(self) -> Generations:
+        settings = self._settings
+        store = connect_async(
+            settings.store_url,
+            pool_size=settings.redis_pool_size,
+            timeout_seconds=settings.store_timeout_seconds,
+        )
+        ledger = AsyncLedger(store, settings, worker=settings.worker_name)
+        appender = Appender(ledger)
+        chat = LitellmChat(demo_url=settings.demo_url)
+        generations = Generations(ledger=ledger, appender=appender, store=store, chat=chat, settings=settings)
+        cancels = Subscriptions(
+            settings.store_url,
+            sharded=False,
+            on_message=lambda _channel, task_id: generations.cancel(task_id.decode()),
+            on_subscribed=lambda _channel: None,
+        )
+        cancels.subscribe(keys.CANCEL_CHANNEL.encode())
+        await chat.warm_up()
+        self._background = [
+            asyncio.create_task(work) for work in (appender.run(), cancels.run(), generations.keep_leases())
+        ]
+        return generations
+
+    async def _hand_over(self) -> None:
+        assert self._generations is not None
+        self._generations.hand_over()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HAND_OVER_SECONDS):
+                await self._generations.idle.wait()
+
+    async def _close(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    def _on_loop(self, coroutine: Any) -> Any:
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop.loop)
+        return future.result()
+
+    def _count(self) -> int:
+        return self._generations.count if self._generations is not None else 0
+
+    def _warm_fault(self) -> str | None:
+        return None if self._warm.is_set() else "not_yet"
+
+    def _drain_fault(self) -> str | None:
+        return "draining" if self._draining.is_set() else None
+
+    def _sweeper_fault(self) -> str | None:
+        return "dead" if self._warm.is_set() and not self._draining.is_set() and not self._sweeper.alive() else None
+
+    def _lease_fault(self) -> str | None:
+        if any(task.done() for task in self._background):
+            return "dead"
+        return None
+
+    def _consumer_fault(self) -> str | None:
+        if self._worker is None or self._draining.is_set():
+            return None
+        dead = [name for name, thread in self._worker.consumers.items() if not thread.is_alive()]
+        return "dead" if dead else None
+
+
+def run(settings: Settings) -> None:
+    """Run a worker until the process is told to end."""
+    told_to_end = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told_to_end.set())
+    worker = LlmWorker(settings)
+    worker.start()
+    told_to_end.wait()
+    worker.stop()

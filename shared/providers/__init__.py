@@ -1,0 +1,1 @@
+"""Models behind one small interface: `LitellmChat.stream`. Only workers import this package."""

@@ -1,0 +1,140 @@
+"""Every provider through litellm: the one place that imports it, calls it, and translates its errors.
+
+Deliberate:
+
+1. No retry inside litellm: after a first token a retry would say things twice, and before it the client should know.
+2. Only the model's name and the messages come from outside. litellm takes bases, keys and headers as arguments too;
+   whoever could set those could read our keys.
+3. A stream that ends without a finish reason was cut: litellm itself would call that "stop".
+"""
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from shared.contracts.errors import ProviderError
+from shared.contracts.events import Usage
+from shared.providers import errors
+from shared.providers.chat import Piece, Question
+from shared.providers.models import route
+from shared.providers.warm_up import answering_server
+
+# Without it litellm's import asks the network for a price list, and waits where there is none.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+import litellm
+from litellm import exceptions as litellm_errors
+
+#: The first that fits counts, so narrower classes come before those they derive from.
+_ERRORS: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
+    (litellm_errors.ContextWindowExceededError, errors.ContextTooLong),
+    (litellm_errors.ContentPolicyViolationError, errors.ContentRefused),
+    (litellm_errors.AuthenticationError, errors.ProviderRefusedKey),
+    (litellm_errors.PermissionDeniedError, errors.ProviderRefusedKey),
+    (litellm_errors.RateLimitError, errors.ProviderOverQuota),
+    (litellm_errors.NotFoundError, errors.ModelNotFound),
+    (litellm_errors.Timeout, errors.ProviderSilent),
+    (litellm_errors.BadRequestError, errors.ProviderRefusedRequest),
+    (litellm_errors.UnprocessableEntityError, errors.ProviderRefusedRequest),
+)
+
+#: A Retry-After beyond this is passed on as this: nobody waits longer for a chat.
+_MAX_RETRY_AFTER_SECONDS = 3600.0
+
+
+class LitellmChat:
+    """Asks models through litellm. For one event loop, since litellm keeps its connections per loop."""
+
+    def __init__(self, *, demo_url: str) -> None:
+        self._demo_url = demo_url
+        litellm.telemetry = False
+        litellm.suppress_debug_info = True
+        litellm.drop_params = True
+        litellm.callbacks = []
+
+    async def warm_up(self) -> None:
+        """Make one real call to a server of our own, so that the first user does not wait for lazy imports."""
+        async with answering_server() as base_url:
+            stream = await litellm.acompletion(
+                model="openai/warm-up",
+                messages=[{"role": "user", "content": "warm up"}],
+                stream=True,
+                stream_options={"include_usage": True},
+                api_base=base_url,
+                api_key="none",
+                max_retries=0,
+            )
+            async with aclosing(stream):
+                async for _ in stream:
+                    pass
+
+    async def stream(self, question: Question) -> AsyncGenerator[Piece, None]:
+        """The answer to a question, piece by piece. Closing the iterator closes the provider's connection.
+
+        Raises ProviderError and nothing else that comes from the provider. No piece comes after the error.
+        """
+        where = route(question.model, demo_url=self._demo_url)
+        stream: Any = None
+        try:
+            stream = await litellm.acompletion(
+                model=where.model,
+                messages=[{"role": m.role, "content": m.content} for m in question.messages],
+                stream=True,
+                stream_options={"include_usage": True},
+                timeout=question.max_seconds,
+                max_retries=0,
+                num_retries=0,
+                **where.arguments,
+            )
+            async for chunk in stream:
+                yield _piece(chunk)
+        except Exception as error:
+            raise translate(error) from error
+        finally:
+            if stream is not None:
+                await stream.aclose()
+        if not (stream.received_finish_reason or stream.intermittent_finish_reason):
+            raise errors.ProviderCut
+
+
+def translate(error: Exception) -> ProviderError:
+    """What a client may know about an error of litellm, or of a library below it."""
+    if isinstance(error, litellm_errors.MidStreamFallbackError):
+        original = error.original_exception
+        translated = translate(original) if original is not None else errors.ProviderCut()
+        return errors.ProviderCut() if isinstance(translated, errors.ProviderUnavailable) else translated
+    for theirs, ours in _ERRORS:
+        if isinstance(error, theirs):
+            return ours(retry_after_seconds=_retry_after(error))
+    return errors.ProviderUnavailable(retry_after_seconds=_retry_after(error))
+
+
+def _piece(chunk: Any) -> Piece:
+    usage = getattr(chunk, "usage", None)
+    choice = chunk.choices[0] if chunk.choices else None
+    delta = choice.delta if choice is not None else None
+    return Piece(
+        content=_whole(getattr(delta, "content", None) or ""),
+        reasoning=_whole(getattr(delta, "reasoning_content", None) or ""),
+        finish_reason=choice.finish_reason if choice is not None else None,
+        usage=None
+        if usage is None
+        else Usage(input_tokens=usage.prompt_tokens or 0, output_tokens=usage.completion_tokens or 0),
+    )
+
+
+def _whole(text: str) -> str:
+    """Text without lone surrogates, which a provider's JSON may hold and UTF-8 may not."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _retry_after(error: Exception) -> float | None:
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(seconds, _MAX_RETRY_AFTER_SECONDS) if seconds >= 0 else None

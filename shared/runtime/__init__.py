@@ -1,0 +1,1 @@
+"""How what the services say is carried: Redis, Dramatiq, settings, logs, metrics, health."""
