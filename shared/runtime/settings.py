@@ -11,17 +11,21 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class EkidenSettings(BaseSettings):
-    """What every service has: its log level and the port for probes and metrics."""
+class FromEnvironment(BaseSettings):
+    """How every setting is read: frozen, and prefixed."""
 
     model_config = SettingsConfigDict(env_prefix="EKIDEN_", frozen=True, extra="ignore")
+
+
+class EkidenSettings(FromEnvironment):
+    """What every service has: its log level and the port for probes and metrics."""
 
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     #: Probes and /metrics listen here. On loopback unless a container says otherwise: they never pass the edge.
     ops_host: str = "127.0.0.1"
 
 
-class StoreSettings(BaseSettings):
+class StoreSettings(FromEnvironment):
     """Where the store is, and how long to wait for it."""
 
     #: Sessions, tasks, logs.
@@ -34,14 +38,14 @@ class StoreSettings(BaseSettings):
     store_timeout_seconds: float = Field(1.5, gt=0, le=60)
 
 
-class BrokerSettings(BaseSettings):
+class BrokerSettings(FromEnvironment):
     """Where Dramatiq's queues are."""
 
     #: Dramatiq's Redis; empty for the store's. Two servers in production: Dramatiq's maintenance runs KEYS.
     broker_url: str = Field("", pattern="^$|^(redis|rediss)://")
 
 
-class LedgerSettings(BaseSettings):
+class LedgerSettings(FromEnvironment):
     """How long things in the ledger live and when they are looked at."""
 
     #: A worker that has not renewed for this long has lost its tasks. 10 s and a sweep of 1 s keep the promise that
@@ -89,7 +93,7 @@ class LedgerSettings(BaseSettings):
         return self.session_ttl_seconds * 1000
 
 
-class TokenSettings(BaseSettings):
+class TokenSettings(FromEnvironment):
     """The secret that API and gateway share for events tokens."""
 
     #: At least 32 bytes, the same for both. There is no default: a known secret is none.
