@@ -1,0 +1,1 @@
+"""The whole relay as real processes."""

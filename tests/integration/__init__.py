@@ -1,0 +1,1 @@
+"""One of our parts against a real server."""

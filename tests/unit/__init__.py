@@ -1,0 +1,1 @@
+"""Without any server, in a few seconds."""
