@@ -57,6 +57,10 @@ def _defaults(inherited: Mapping[str, str]) -> dict[str, str]:
     return {
         "EKIDEN_DEFAULT_MODEL": "gemini/gemini-1.5-flash" if inherited.get("GEMINI_API_KEY") else "demo",
         "EKIDEN_MODELS": ",".join(["demo", "demo/*", *patterns]),
+        # A person waits at the prompt for Ctrl-C: what is not answered by then goes on at the next start.
+        "EKIDEN_WORKER_DRAIN_SECONDS": "2",
+        "EKIDEN_GATEWAY_DRAIN_SECONDS": "1",
+        "EKIDEN_HTTP_DRAIN_SECONDS": "5",
         # Else litellm's import waits for the network.
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }

@@ -193,6 +193,9 @@ class Generation:
             patience = self._settings.first_token_seconds
             while (piece := await self._next(pieces, patience)) is not None:
                 self._take(piece)
+                # What a fast provider has sent already comes without a pause; all other tasks want their turn, and
+                # this one's first token wants to leave.
+                await asyncio.sleep(0)
                 await self._writer.room()
                 patience = self._settings.idle_seconds
                 if self._answer.bytes > self._settings.max_answer_bytes:

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import Future
 from typing import Any
 
+import dramatiq.worker
 import structlog
 from dramatiq import Worker
 
@@ -29,6 +30,10 @@ from shared.runtime.sweeper import Sweeper
 #: Milliseconds an idle consumer waits for a wake token before it polls once all the same. Tokens bring the promptness;
 #: the poll only catches what a lost token would leave waiting.
 IDLE_POLL_MS = 1000
+
+#: Seconds until a consumer that lost Redis connects again, and until an ack that failed is sent again. Dramatiq's own
+#: 3 s and 5 s would outlast most restarts of Redis.
+RECONNECT_SECONDS = 0.5
 
 #: Seconds that a hand-over may take: a flush, a renewal, and the provider's connection.
 HAND_OVER_SECONDS = 5.0
@@ -77,6 +82,8 @@ class LlmWorker:
         self._loop.start(timeout=5.0)
         self._generations = self._on_loop(self._wire())
         register_actors(self._broker, self._generations)
+        dramatiq.worker.CONSUMER_RESTART_DELAY_SECS = RECONNECT_SECONDS
+        dramatiq.worker.POST_PROCESS_MESSAGE_RETRY_DELAY_SECS = RECONNECT_SECONDS
         self._worker = Worker(
             self._broker,
             queues=self._settings.queues,

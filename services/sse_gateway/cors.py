@@ -4,6 +4,9 @@ from urllib.parse import urlsplit
 
 Header = tuple[bytes, bytes]
 
+#: Headers a page may send. After a 303 the browser sends the POST's own headers along, so the POST's are here too.
+_ALLOWED_HEADERS = b"authorization, idempotency-key, last-event-id"
+
 #: Seconds a browser may remember a preflight: two hours, the most that Chromium keeps.
 _PREFLIGHT_SECONDS = 7200
 
@@ -31,7 +34,7 @@ class Cors:
         if len(headers) > 1:
             headers += [
                 (b"access-control-allow-methods", b"GET"),
-                (b"access-control-allow-headers", b"authorization, last-event-id"),
+                (b"access-control-allow-headers", _ALLOWED_HEADERS),
                 (b"access-control-max-age", b"%d" % _PREFLIGHT_SECONDS),
             ]
         return headers

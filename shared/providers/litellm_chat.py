@@ -26,18 +26,24 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 import litellm
 from litellm import exceptions as litellm_errors
 
-#: The first that fits counts, so narrower classes come before those they derive from.
-_ERRORS: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
+#: What the class says is more than the status does.
+_BY_CLASS: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
     (litellm_errors.ContextWindowExceededError, errors.ContextTooLong),
     (litellm_errors.ContentPolicyViolationError, errors.ContentRefused),
-    (litellm_errors.AuthenticationError, errors.ProviderRefusedKey),
-    (litellm_errors.PermissionDeniedError, errors.ProviderRefusedKey),
-    (litellm_errors.RateLimitError, errors.ProviderOverQuota),
-    (litellm_errors.NotFoundError, errors.ModelNotFound),
     (litellm_errors.Timeout, errors.ProviderSilent),
-    (litellm_errors.BadRequestError, errors.ProviderRefusedRequest),
-    (litellm_errors.UnprocessableEntityError, errors.ProviderRefusedRequest),
 )
+
+#: litellm calls several 4xx a BadRequestError, but keeps the status.
+_BY_STATUS: dict[int, type[ProviderError]] = {
+    400: errors.ProviderRefusedRequest,
+    401: errors.ProviderRefusedKey,
+    402: errors.ProviderOverQuota,
+    403: errors.ProviderRefusedKey,
+    404: errors.ModelNotFound,
+    413: errors.ContextTooLong,
+    422: errors.ProviderRefusedRequest,
+    429: errors.ProviderOverQuota,
+}
 
 #: A Retry-After beyond this is passed on as this: nobody waits longer for a chat.
 _MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -104,10 +110,12 @@ def translate(error: Exception) -> ProviderError:
         original = error.original_exception
         translated = translate(original) if original is not None else errors.ProviderCut()
         return errors.ProviderCut() if isinstance(translated, errors.ProviderUnavailable) else translated
-    for theirs, ours in _ERRORS:
+    for theirs, ours in _BY_CLASS:
         if isinstance(error, theirs):
-            return ours(retry_after_seconds=_retry_after(error))
-    return errors.ProviderUnavailable(retry_after_seconds=_retry_after(error))
+            return ours()
+    status = getattr(error, "status_code", None)
+    of_status = _BY_STATUS.get(status, errors.ProviderUnavailable) if isinstance(status, int) else None
+    return (of_status or errors.ProviderUnavailable)(retry_after_seconds=_retry_after(error))
 
 
 def _piece(chunk: Any) -> Piece:
@@ -132,9 +140,11 @@ def _whole(text: str) -> str:
 
 
 def _retry_after(error: Exception) -> float | None:
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    headers = getattr(error, "litellm_response_headers", None)
+    if headers is None:
+        headers = getattr(getattr(error, "response", None), "headers", None)
     try:
-        seconds = float(headers.get("retry-after", ""))
+        seconds = float((headers or {}).get("retry-after", ""))
     except ValueError:
         return None
     return min(seconds, _MAX_RETRY_AFTER_SECONDS) if seconds >= 0 else None

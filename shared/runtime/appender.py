@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 import structlog
-from redis.exceptions import NoScriptError
 
 from shared.contracts.errors import LogLost
 from shared.contracts.events import Delta, Event, Reasoning, event_type
@@ -64,20 +63,24 @@ class Appender:
 
     async def _send(self, sent: list[tuple[Batch, asyncio.Future[None]]]) -> list[tuple[Batch, asyncio.Future[None]]]:
         """One round trip. Returns what must be sent again."""
-        replies = await self._ledger.append([batch for batch, _ in sent])
+        replies: list[Exception | None]
+        try:
+            replies = await self._ledger.append([batch for batch, _ in sent])
+        except Exception as error:  # noqa: BLE001 - decided batch by batch below, as an error of each
+            replies = [error] * len(sent)
         again = []
         for (batch, stands), reply in zip(sent, replies, strict=True):
             if stands.done():
                 continue
             if reply is None:
                 stands.set_result(None)
-            elif isinstance(reply, LogLost) or not _may_pass(reply):
+            elif isinstance(reply, LogLost) or not is_transient(reply):
                 APPENDS_REFUSED.labels(reason=getattr(reply, "code", "error")).inc()
                 stands.set_exception(reply)
             else:
                 again.append((batch, stands))
         if again:
-            _log.warning("append_delayed", batches=len(again))
+            _log.warning("append_delayed", batches=len(again), exc_info=replies[-1])
         return again
 
 
@@ -156,8 +159,3 @@ def _merged(events: list[Event]) -> list[Event]:
             merged.append(msgspec.structs.replace(event, content="".join(run)))
             run = []
     return merged
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the same batch may stand when it is sent again."""
-    return is_transient(error) or isinstance(error, NoScriptError)

@@ -50,7 +50,13 @@ def serve_ops(host: str, port: int, *, live: dict[str, Check], ready: dict[str, 
         def log_message(self, format: str, *args: Any) -> None:
             """Probes are not news."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
-    server.daemon_threads = True
+    server = _OpsServer((host, port), Handler)
     threading.Thread(target=server.serve_forever, name="ops", daemon=True).start()
     return server
+
+
+class _OpsServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Somebody hung up on a probe: no news, and the stock server would print a traceback."""

@@ -18,7 +18,7 @@ from shared.contracts.tasks import Task
 from shared.runtime.ledger import LOG_PAGE
 from shared.runtime.scripts import APPEND, CLAIM, RENEW
 from shared.runtime.settings import LedgerSettings
-from shared.runtime.store import is_transient, store_errors
+from shared.runtime.store import store_errors
 
 Outcome = Literal["GONE", "ENDED", "LEASED", "CLAIMED", "EXHAUSTED"]
 
@@ -92,18 +92,19 @@ class AsyncLedger:
         Fenced and StoreWentBack are final. Anything else leaves open whether the batch stands: send the same
         batch again. Never raises on account of one batch.
         """
+        replies = await self._append(batches)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            # A store that has just started knows no script. What did stand is told apart by the ledger itself.
+            await self._client.script_load(APPEND.text)
+            replies = await self._append(batches)
+        return [_verdict(reply) for reply in replies]
+
+    async def _append(self, batches: Sequence[Batch]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for batch in batches:
             pipeline.execute_command(*APPEND.command(keys.to_write(batch.task_id), self._arguments(batch)))
-        try:
-            replies = await pipeline.execute(raise_on_error=False)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            return [error] * len(batches)
-        if any(isinstance(reply, NoScriptError) for reply in replies):
-            await self._client.script_load(APPEND.text)
-        return [_verdict(reply) for reply in replies]
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
 
     async def renew(self, held: dict[str, str], *, give_back: bool = False) -> set[str]:
         """Extend the leases of tasks (id → epoch), or give them back. Returns the ids that are no longer held.
