@@ -38,6 +38,7 @@ def configure(service: str, level: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_template_only, structlog.stdlib.add_logger_name, *shared],
+            pass_foreign_args=True,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -79,20 +80,14 @@ def _error_as_type(_logger: WrappedLogger, _method: str, event_dict: EventDict) 
 
 
 def _template_only(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    arguments = event_dict.pop("positional_args", ())
     record: logging.LogRecord | None = event_dict.get("_record")
     if record is not None:
         event_dict["event"] = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
-        errors = [argument for argument in _arguments(record) if isinstance(argument, BaseException)]
-        if errors and not event_dict.get("exc_info"):
-            event_dict["exc_info"] = errors[0]
-        elif record.exc_info:
-            event_dict["exc_info"] = record.exc_info
+        errors = [argument for argument in arguments or () if isinstance(argument, BaseException)]
+        event_dict["exc_info"] = record.exc_info or (errors[0] if errors else None)
         record.exc_info = record.exc_text = record.stack_info = None
     return event_dict
-
-
-def _arguments(record: logging.LogRecord) -> tuple[object, ...]:
-    return record.args if isinstance(record.args, tuple) else ()
 
 
 def _service(name: str) -> Any:
