@@ -2,12 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import redis
 
 from demo.embedded_store import EmbeddedStore
 from demo.environment import without_model_keys
@@ -45,9 +46,7 @@ class System:
         self.demo = self._child("demo_model", "demo.model", None, "--port", str(self.demo_port))
         self.api = self._child("api", "services.api", first + 4)
         self.gateway = self._child("sse_gateway", "services.sse_gateway", first + 5)
-        self.workers = [
-            self._child(f"llm_worker_{n}", "services.llm_worker", first + 6 + n) for n in range(workers)
-        ]
+        self.workers = [self._child(f"llm_worker_{n}", "services.llm_worker", first + 6 + n) for n in range(workers)]
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.http_port}", follow_redirects=True, timeout=30)
 
     def start(self) -> None:
@@ -97,21 +96,29 @@ class System:
 
     def read_to_end(self, task_id: str, client: Client | None = None) -> Client:
         """Read a task's events until its terminal one, coming back with the last id whenever the stream ends."""
-        client = client or Client()
+        return read_to_end(lambda cursor: self.events(task_id, cursor), client or Client())
 
-        def ended() -> bool:
-            try:
-                with self.events(task_id, client.last_id) as events:
-                    for event in events:
-                        client.take(event)
-                        if client.end is not None:
-                            return True
-            except httpx.TransportError:
-                pass  # the gateway is being killed: that is what some tests are for
-            return False
+    @contextmanager
+    def another_gateway(self, **settings: str) -> Iterator["Gateway"]:
+        """A gateway of the test's own beside the system's, with settings of its own: it may be killed and restarted."""
+        port = free_block(2)
+        name = f"sse_gateway_{port}"
+        child = self._child(name, "services.sse_gateway", port + 1, EKIDEN_GATEWAY_PORT=str(port), **settings)
+        child.start()
+        gateway = Gateway(child, port)
+        try:
+            self.await_ready(child)
+            yield gateway
+        finally:
+            gateway.http.close()
+            stop([child])
+            del self.ops[name]
 
-        wait_until(ended, 2 * PATIENCE_SECONDS, f"the end of {task_id}")
-        return client
+    @contextmanager
+    def store_client(self) -> Iterator[redis.Redis]:
+        """A client of the store, for looking behind the scenes."""
+        with redis.Redis.from_url(self.store.url) as client:
+            yield client
 
     def task(self, task_id: str) -> dict[str, Any]:
         """GET a task."""
@@ -129,10 +136,62 @@ class System:
         """All that the processes have logged since their last start."""
         return "".join(child.log.read_text() for child in self.children)
 
-    def _child(self, name: str, module: str, ops_port: int | None, *arguments: str) -> Child:
-        environment = dict(self._environment)
+    def _child(self, name: str, module: str, ops_port: int | None, *arguments: str, **settings: str) -> Child:
+        environment = self._environment | settings
         if ops_port is not None:
             environment["EKIDEN_OPS_PORT"] = str(ops_port)
             self.ops[name] = ops_port
         command = [sys.executable, "-m", module, *arguments]
         return Child(name, command, environment, self._directory / f"{name}.log")
+
+
+class Gateway:
+    """A gateway that clients come to without the API, with the token of the 202."""
+
+    def __init__(self, child: Child, port: int) -> None:
+        self.child = child
+        self.port = port
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=30, limits=httpx.Limits(max_connections=200)
+        )
+
+    @contextmanager
+    def open(self, accepted: dict[str, Any], last_event_id: str | None = None) -> Iterator[httpx.Response]:
+        """The gateway's answer, its body still to be read."""
+        headers = {"Authorization": f"Bearer {accepted['events_token']}"}
+        if last_event_id:
+            headers["Last-Event-ID"] = last_event_id
+        with self.http.stream("GET", accepted["urls"]["events"], headers=headers) as response:
+            yield response
+
+    @contextmanager
+    def events(self, accepted: dict[str, Any], last_event_id: str | None = None) -> Iterator[Iterator[SeenEvent]]:
+        """The open stream of a task."""
+        with self.open(accepted, last_event_id) as response:
+            assert response.status_code == 200, response.status_code
+            yield read_events(response.iter_raw())
+
+    def read_to_end(self, accepted: dict[str, Any], client: Client | None = None) -> Client:
+        """Read a task's events until its terminal one, coming back with the last id whenever the stream ends."""
+        return read_to_end(lambda cursor: self.events(accepted, cursor), client or Client())
+
+
+OpenEvents = Callable[[str | None], AbstractContextManager[Iterator[SeenEvent]]]
+
+
+def read_to_end(open_events: OpenEvents, client: Client) -> Client:
+    """Fold events until the terminal one, coming back with the last id whenever the stream ends."""
+
+    def ended() -> bool:
+        try:
+            with open_events(client.last_id) as events:
+                for event in events:
+                    client.take(event)
+                    if client.end is not None:
+                        return True
+        except httpx.TransportError:
+            pass  # the gateway is being killed: that is what some tests are for
+        return False
+
+    wait_until(ended, 2 * PATIENCE_SECONDS, "the end of a task's events")
+    return client

@@ -29,6 +29,9 @@ class Settings(EkidenSettings, StoreSettings, BrokerSettings, LedgerSettings, To
     gateway_public_url: str = Field("", pattern="^$|^https?://[^/]+$")
     gateway_port: int = Field(8081, ge=1, le=65535)
 
+    #: How long an events token is good for. Past any wait in the queue and the log's hour after the end.
+    events_token_seconds: int = Field(24 * 3600, ge=60)
+
     #: Models that clients may ask for: patterns, separated by commas.
     models: str = f"{DEMO_MODEL},{DEMO_MODEL}/*"
     #: The model of a request that names none.

@@ -2,8 +2,9 @@
 
 import os
 import socket
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.contracts.jobs import LLM_QUEUE
 from shared.runtime.settings import BrokerSettings, EkidenSettings, LedgerSettings, StoreSettings
@@ -36,6 +37,12 @@ class Settings(EkidenSettings, StoreSettings, BrokerSettings, LedgerSettings):
     hard_limit_seconds: float = Field(180, gt=0)
     #: Bytes of UTF-8 after which an answer is ended cleanly: bounds what one log can take in the store.
     max_answer_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+
+    @model_validator(mode="after")
+    def _soft_limit_comes_first(self) -> Self:
+        if self.soft_limit_seconds >= self.hard_limit_seconds:
+            raise ValueError("EKIDEN_SOFT_LIMIT_SECONDS must be below EKIDEN_HARD_LIMIT_SECONDS")
+        return self
 
     @property
     def queues(self) -> set[str]:

@@ -98,8 +98,6 @@ class TokenSettings(FromEnvironment):
 
     #: At least 32 bytes, the same for both. There is no default: a known secret is none.
     token_secret: SecretStr = Field(min_length=32)
-    #: How long an events token is good for. Past any wait in the queue and the log's hour after the end.
-    events_token_seconds: int = Field(24 * 3600, ge=60)
 
 
 S = TypeVar("S", bound=BaseSettings)
@@ -111,5 +109,10 @@ def load(settings_type: type[S]) -> S:
         return settings_type()
     except ValidationError as error:
         prefix = settings_type.model_config.get("env_prefix", "")
-        lines = [f"  {prefix}{fault['loc'][0]!s}".upper() + f": {fault['msg']}" for fault in error.errors()]
+        lines = [f"  {_where(fault['loc'], prefix)}{fault['msg']}" for fault in error.errors()]
         sys.exit("These settings are not right:\n" + "\n".join(lines))
+
+
+def _where(place: tuple[int | str, ...], prefix: str) -> str:
+    """The variable a fault is in, as it stands in the environment; nothing where it lies between several."""
+    return f"{prefix}{place[0]}: ".upper() if place else ""

@@ -15,7 +15,7 @@ export class Api {
     this.#headers = headers;
   }
 
-  /** As the platform's `fetch`, which follows the 303 and 307 to the gateway by itself. */
+  /** As the platform's `fetch`, which follows the 307 to the gateway by itself. */
   fetch(path, init = {}) {
     return fetch(this.#baseUrl + path, {
       cache: "no-store",
@@ -30,13 +30,13 @@ export class Api {
   }
 
   /** @throws {ChatProblem} */
-  postJson(path, timeoutMs) {
-    return this.#json(path, { method: "POST" }, timeoutMs);
+  postJson(path, timeoutMs, init = {}) {
+    return this.#json(path, { ...init, method: "POST" }, timeoutMs);
   }
 
   async #json(path, init, timeoutMs) {
     const signal = AbortSignal.timeout(timeoutMs);
-    const headers = { Accept: "application/json" };
+    const headers = { Accept: "application/json", ...init.headers };
     const response = await this.fetch(path, { ...init, headers, signal }).catch(() => null);
     if (response === null) throw new ChatProblem(localProblem(signal.aborted ? "no_answer" : "unreachable"));
     if (!response.ok) throw new ChatProblem(await readProblem(response));

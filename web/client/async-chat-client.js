@@ -11,11 +11,12 @@
  *     const answer = client.sendMessage("Hello");
  *     await answer.done; // {status: "completed", content: "…"}
  *
- * Works in browsers and in Node 18 or later, without dependencies.
+ * Works in browsers and in Node 20 or later, without dependencies.
  */
 
-import { Answer, DEFAULT_TIMING } from "./answer.js";
+import { Answer } from "./answer.js";
 import { Api } from "./api.js";
+import { DEFAULT_TIMING } from "./timing.js";
 
 export { ChatProblem } from "./problem.js";
 
@@ -66,14 +67,15 @@ export class AsyncChatClient {
    *
    * @param {string} text
    * @param {string} [model] default: the server's
+   * @param {{idempotencyKey?: string}} [options] an unanswered one's key, to ask the very same again: still one task
    * @returns {Answer}
    */
-  sendMessage(text, model) {
+  sendMessage(text, model, { idempotencyKey = newIdempotencyKey() } = {}) {
     const body = { message: text };
     if (model) body.model = model;
     if (this.sessionId) body.session_id = this.sessionId;
     const answer = this.#answer();
-    answer.post(body);
+    answer.ask(body, idempotencyKey);
     return answer;
   }
 
@@ -114,4 +116,10 @@ export class AsyncChatClient {
     const callbacks = { ...this.#callbacks, onSession };
     return new Answer({ api: this.#api, timing: this.#timing, callbacks });
   }
+}
+
+/** Not `randomUUID`, which browsers keep from pages without https. */
+function newIdempotencyKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -8,9 +8,6 @@
 import { EventStreamParser } from "./event-stream.js";
 
 export class Connection {
-  /** @type {"unreachable" | "no_answer" | null} why `open` gave null */
-  failure = null;
-
   #api;
   #silenceMs;
   #controller = new AbortController();
@@ -40,14 +37,13 @@ export class Connection {
   /**
    * @param {string} path
    * @param {RequestInit} init
-   * @returns {Promise<Response | null>} null where no answer came; `failure` says why
+   * @returns {Promise<Response | null>} null where no answer came
    */
   async open(path, init) {
     const headers = { Accept: "text/event-stream", ...init.headers };
     try {
       return await this.#api.fetch(path, { ...init, headers, signal: this.#controller.signal });
     } catch {
-      this.failure = this.#controller.signal.reason === SILENCE ? "no_answer" : "unreachable";
       this.close();
       return null;
     }
@@ -82,7 +78,7 @@ export class Connection {
   #heard() {
     this.#lastByteAt = Date.now();
     clearTimeout(this.#watchdog);
-    this.#watchdog = setTimeout(() => this.#controller.abort(SILENCE), this.#silenceMs);
+    this.#watchdog = setTimeout(() => this.#controller.abort(), this.#silenceMs);
   }
 }
 
@@ -90,5 +86,3 @@ export class Connection {
 export function isEventStream(response) {
   return response.ok && (response.headers.get("Content-Type") ?? "").startsWith("text/event-stream");
 }
-
-const SILENCE = Symbol("silence");

@@ -14,7 +14,6 @@ export class ChatProblem extends Error {
 const LOCAL_TITLES = {
   unreachable: "The server could not be reached",
   no_answer: "The server did not answer in time",
-  connection_lost: "The connection was lost before the server named the task",
   task_gone: "The server no longer knows this task",
   bad_response: "The server sent something unexpected",
 };
@@ -25,6 +24,11 @@ const LOCAL_TITLES = {
  */
 export function localProblem(code, more = {}) {
   return { type: "about:blank", title: LOCAL_TITLES[code], code, ...more };
+}
+
+/** Deleted, or older than its session's life. */
+export function taskGone() {
+  return localProblem("task_gone", { status: 404 });
 }
 
 /**

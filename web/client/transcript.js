@@ -78,6 +78,11 @@ export function compareIds(left, right) {
   return leftEpoch === rightEpoch ? leftSeq - rightSeq : leftEpoch - rightEpoch;
 }
 
+/** A task's final state as the event that would have said so; without id, so never dropped. */
+export function eventOfTask(task) {
+  return { type: task.status, id: null, data: { ...task, partial: task.content } };
+}
+
 /** What each event changes; a type that is not here is ignored, but for its id. */
 const CHANGES = new Map(
   Object.entries({
