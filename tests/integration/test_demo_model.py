@@ -44,9 +44,7 @@ class RunningModel:
 @contextmanager
 def running_model() -> Iterator[RunningModel]:
     command = [sys.executable, "-m", "demo.model", "--port", "0"]
-    process = subprocess.Popen(
-        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
     with process.stdout, process.stderr:
@@ -167,9 +165,7 @@ def test_a_whole_answer_says_the_same_as_a_streamed_one(client: httpx.Client) ->
         ("이것은 무엇입니까?", "데모 모델"),
     ],
 )
-def test_it_answers_in_the_language_it_was_asked_in(
-    client: httpx.Client, question: str, expected: str
-) -> None:
+def test_it_answers_in_the_language_it_was_asked_in(client: httpx.Client, question: str, expected: str) -> None:
     body = chat("demo/rate=0", question)
 
     answer = content_of(post(client, body))
@@ -377,9 +373,7 @@ def test_a_model_name_that_is_not_understood_is_not_found(client: httpx.Client, 
         (b'{"model": "demo", "messages": [{"role": "user", "content": "\\ud800"}]}', None),
     ],
 )
-def test_a_body_that_is_no_chat_request_is_refused(
-    client: httpx.Client, body: bytes, param: str | None
-) -> None:
+def test_a_body_that_is_no_chat_request_is_refused(client: httpx.Client, body: bytes, param: str | None) -> None:
     response = client.post("/v1/chat/completions", content=body)
 
     assert response.status_code == 400

@@ -18,7 +18,7 @@ from shared.runtime.store import connect_async
 from tests.integration.conftest import Attempt, Book, Hand, MakeLedger, assert_unbroken, until
 
 NASTY_TEXTS = {
-    "quotes": "she said \"no\", 'never', \\ and \\\" and \\n",
+    "quotes": 'she said "no", \'never\', \\ and \\" and \\n',
     "line_breaks": "a\nb\r\nc\rd\n\n\n",
     "separators": "a\u2028b\u2029c\u0085d\ufeffe",
     "emoji": "👩‍👩‍👧‍👦 駅伝 🏃‍♀️ e\u0301",
