@@ -26,7 +26,7 @@ test: .venv/.installed-dev ## Run all tests
 check: .venv/.installed-dev ## Lint, types, imports and unit tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy --strict services shared
+	$(BIN)/mypy --strict services shared demo
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit
 

@@ -52,6 +52,11 @@ class TaskStream:
 
     async def run(self, write: Write) -> None:
         """Send events until the task ends, the client leaves, or the stream is to be continued elsewhere."""
+        _log.info("stream_opened", task_id=self._task_id, cursor=self._given_cursor)
+        await self._run(write)
+        _log.info("stream_closed", task_id=self._task_id, why=self._why_closed())
+
+    async def _run(self, write: Write) -> None:
         subscriber = self.subscriber
         while not subscriber.left:
             if subscriber.behind:
@@ -64,6 +69,11 @@ class TaskStream:
                 await write(opening() + encode_frame(Reconnect(task_id=self._task_id, reason=subscriber.ending)))
                 return
             await subscriber.wait()
+
+    def _why_closed(self) -> str:
+        if self.subscriber.ended or self._over:
+            return "ended"
+        return self.subscriber.ending or "left"
 
     def _take(self) -> bytes:
         data = b"".join(self._extra) + self.subscriber.take()
@@ -98,7 +108,7 @@ class TaskStream:
         elif first_id is None:
             self._replay_end(state)
         else:
-            await self._replay_from_snapshot(state, self._why(cursor, first_id))
+            await self._replay_from_snapshot(state, self._why_resync(cursor, first_id))
 
     async def _replay_from_snapshot(
         self, state: TaskState, reason: Literal["trimmed", "lost", "unknown_cursor"]
@@ -126,7 +136,7 @@ class TaskStream:
         self._extra.append(with_id(state.last_id.encode(), state.end_frame))
         self._over = True
 
-    def _why(self, cursor: str, first_id: str) -> Reason:
+    def _why_resync(self, cursor: str, first_id: str) -> Reason:
         if cursor != self._given_cursor or cursor == BEFORE_FIRST:
             return "lost"
         return "trimmed" if entry_order(cursor) < entry_order(first_id) else "unknown_cursor"
