@@ -129,7 +129,7 @@ class System:
 
     def model_stats(self) -> dict[str, int]:
         """What the demo model counts: open_connections, requests, cancelled."""
-        stats: dict[str, int] = httpx.get(f"http://127.0.0.1:{self.demo_port}/stats").json()
+        stats: dict[str, int] = self.http.get(f"http://127.0.0.1:{self.demo_port}/stats").json()
         return stats
 
     def logs(self) -> str:

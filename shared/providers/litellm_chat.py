@@ -82,6 +82,7 @@ class LitellmChat:
         """
         where = route(question.model, demo_url=self._demo_url)
         stream: Any = None
+        began = False
         try:
             stream = await litellm.acompletion(
                 model=where.model,
@@ -94,9 +95,10 @@ class LitellmChat:
                 **where.arguments,
             )
             async for chunk in stream:
+                began = True
                 yield _piece(chunk)
         except Exception as error:
-            raise translate(error) from error
+            raise translate(error, began=began) from error
         finally:
             if stream is not None:
                 await stream.aclose()
@@ -104,12 +106,15 @@ class LitellmChat:
             raise errors.ProviderCut
 
 
-def translate(error: Exception) -> ProviderError:
-    """What a client may know about an error of litellm, or of a library below it."""
-    if isinstance(error, litellm_errors.MidStreamFallbackError):
-        original = error.original_exception
-        translated = translate(original) if original is not None else errors.ProviderCut()
-        return errors.ProviderCut() if isinstance(translated, errors.ProviderUnavailable) else translated
+def translate(error: Exception, *, began: bool) -> ProviderError:
+    """What a client may know about an error of litellm, or of a library below it. `began`: some of the answer had come."""
+    if isinstance(error, litellm_errors.MidStreamFallbackError) and error.original_exception is not None:
+        return translate(error.original_exception, began=began)
+    translated = _translate(error)
+    return errors.ProviderCut() if began and isinstance(translated, errors.ProviderUnavailable) else translated
+
+
+def _translate(error: Exception) -> ProviderError:
     for theirs, ours in _BY_CLASS:
         if isinstance(error, theirs):
             return ours()

@@ -1,6 +1,7 @@
 """`append`: a batch stands once and whole, or not at all, and what is published is what stands."""
 
 import hashlib
+from typing import Any
 
 import pytest
 import redis
@@ -12,29 +13,35 @@ from shared.contracts.events import Cancelled, Delta, Event, Failed
 from shared.contracts.frames import encode_frame
 from shared.runtime.ledger import Ledger
 from tests.integration.conftest import Book, Hand, MakeHand, assert_unbroken, completed
+from tests.patience import wait_until
 
 NASTY_TEXT = "a b  c\n\n\r\n\x00\u2028 </script> 駅伝 👩‍👩‍👧‍👦 \\ \" ' event: x"
 
 
 class Heard:
-    """A subscriber of a task's channel, and the copies that have reached it."""
+    """A subscriber of a task's channel, and the copies that reach it."""
 
     def __init__(self, client: redis.Redis, task_id: str) -> None:
-        self._subscriber = client.pubsub()
-        self._subscriber.ssubscribe(keys.channel(task_id))
-        self._subscriber.get_sharded_message(timeout=5)
+        self._client: Any = client
+        self._channel = keys.channel(task_id)
+        self._subscriber: Any = client.pubsub(ignore_subscribe_messages=True)
+        self._subscriber.ssubscribe(self._channel)
+        wait_until(lambda: self._client.pubsub_shardnumsub(self._channel)[0][1] == 1)
 
     def all(self) -> list[LogEntry]:
-        """Everything that has been published since. What the store did before this call has been sent by now."""
-        self._subscriber.ping()
-        copies = []
-        for _ in range(10_000):
-            message = self._subscriber.parse_response(block=True, timeout=5)
-            if message is None or message[0] == b"pong":
-                break
-            copies.append(from_copy(message[2]))
+        """Everything that has been published."""
+        assert self._client.spublish(self._channel, "no more") == 1
+        payloads: list[bytes] = []
+        wait_until(lambda: self._next_into(payloads) == b"no more")
         self._subscriber.close()
-        return copies
+        return [from_copy(payload) for payload in payloads[:-1]]
+
+    def _next_into(self, payloads: list[bytes]) -> bytes | None:
+        message = self._subscriber.get_sharded_message(timeout=1)
+        if message is None:
+            return None
+        payloads.append(message["data"])
+        return payloads[-1]
 
 
 def test_a_batch_stands_in_its_order(book: Book, worker: Hand) -> None:

@@ -31,7 +31,7 @@ def response(status: int, **headers: str) -> httpx.Response:
     ],
 )
 def test_each_error_has_its_code_and_none_of_the_providers_words(error: Exception, code: str) -> None:
-    translated = translate(error)
+    translated = translate(error, began=False)
 
     assert translated.code == code
     assert "secret" not in repr(problem_of(translated))
@@ -44,4 +44,19 @@ def test_each_error_has_its_code_and_none_of_the_providers_words(error: Exceptio
 def test_a_retry_after_in_seconds_is_passed_on(header: str, seconds: float | None) -> None:
     error = litellm_errors.RateLimitError(WORDS, "p", "m", response=response(429, **{"retry-after": header}))
 
-    assert translate(error).retry_after_seconds == seconds
+    assert translate(error, began=False).retry_after_seconds == seconds
+
+
+def test_a_lost_connection_amid_an_answer_has_cut_it() -> None:
+    lost = litellm_errors.APIConnectionError(WORDS, "p", "m")
+    wrapped = litellm_errors.MidStreamFallbackError(WORDS, "m", "p", original_exception=lost)
+
+    assert translate(wrapped, began=True).code == "provider_cut"
+    assert translate(wrapped, began=False).code == "provider_unavailable"
+
+
+def test_a_refusal_amid_an_answer_stays_a_refusal() -> None:
+    refused = litellm_errors.ContentPolicyViolationError(WORDS, "m", "p")
+    wrapped = litellm_errors.MidStreamFallbackError(WORDS, "m", "p", original_exception=refused)
+
+    assert translate(wrapped, began=True).code == "content_refused"
