@@ -107,7 +107,7 @@ class LitellmChat:
 
 
 def translate(error: Exception, *, began: bool) -> ProviderError:
-    """What a client may know about an error of litellm, or of a library below it. `began`: some of the answer had come."""
+    """What a client may know of an error of litellm, or of a library below. `began`: some of it had come."""
     if isinstance(error, litellm_errors.MidStreamFallbackError) and error.original_exception is not None:
         return translate(error.original_exception, began=began)
     translated = _translate(error)

@@ -109,7 +109,6 @@ NOT_JSON = {
     "NaN": b'{"message": NaN}',
     "Infinity": b'{"message": -Infinity}',
     "a form": b"message=Hello",
-    "an unclosed nest": b'{"message": "x", "model":' + b"[" * 100_000,
 }
 
 
@@ -143,6 +142,7 @@ FAULTS = {
     "a message nested 100,000 deep": Fault(
         b'{"message":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "invalid_field", "$.message"
     ),
+    "a nest without an end": Fault(b'{"message": "x", "model":' + b"[" * 100_000, "invalid_field", "$.model"),
     "an unknown field nested 100,000 deep": Fault(
         b'{"message": "x", "deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "unknown_field", "$.deep"
     ),

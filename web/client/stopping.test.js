@@ -54,8 +54,9 @@ test("stop that came too late is a completed answer", async (t) => {
 
 test("a stop that is refused leaves the answer running", async (t) => {
   const server = await serve(t, { [EVENTS]: stream(CREATED + HEL, "open"), [CANCEL]: problem(403, "forbidden") });
-  const { client } = record(server.origin);
+  const { client, of } = record(server.origin);
   const answer = client.sendMessage("Hi");
+  await until(() => of("message").length === 1);
 
   await assert.rejects(answer.stop(), (error) => error.problem.code === "forbidden");
 
