@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import dramatiq.worker
@@ -35,6 +36,10 @@ IDLE_POLL_MS = 1000
 #: 3 s and 5 s would outlast most restarts of Redis.
 RECONNECT_SECONDS = 0.5
 
+#: At least so many seconds until a command that the store does not answer counts as lost: here nobody waits, and a loop
+#: busy with many answers may itself be what is late.
+MIN_STORE_TIMEOUT_SECONDS = 5.0
+
 #: Seconds that a hand-over may take: a flush, a renewal, and the provider's connection.
 HAND_OVER_SECONDS = 5.0
 
@@ -47,17 +52,19 @@ class LlmWorker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loop = UvloopThread()
-        pool = {"pool_size": settings.redis_pool_size, "timeout_seconds": settings.store_timeout_seconds}
+        connect_store = partial(
+            connect, pool_size=settings.redis_pool_size, timeout_seconds=self._store_timeout_seconds
+        )
         broker_url = settings.broker_url or settings.store_url
         self._broker = EkidenBroker(
-            connect(broker_url, **pool),  # type: ignore[arg-type]
+            connect_store(broker_url),
             wake_client=wake_client(
                 broker_url, wait_seconds=IDLE_POLL_MS / 1000, consumers=max(2, len(settings.queues) + 1)
             ),
             middleware=[EventLoop(self._loop), DeadLetters()],
         )
         self._sweeper = Sweeper(
-            Ledger(connect(settings.store_url, **pool), settings),  # type: ignore[arg-type]
+            Ledger(connect_store(settings.store_url), settings),
             self._broker,
             settings,
         )
@@ -66,6 +73,10 @@ class LlmWorker:
         self._background: list[asyncio.Task[None]] = []
         self._warm = threading.Event()
         self._draining = threading.Event()
+
+    @property
+    def _store_timeout_seconds(self) -> float:
+        return max(self._settings.store_timeout_seconds, MIN_STORE_TIMEOUT_SECONDS)
 
     def start(self) -> None:
         """Answer probes, warm the provider up, then take jobs. Raises OSError where the ops port is taken."""
@@ -118,7 +129,7 @@ class LlmWorker:
         store = connect_async(
             settings.store_url,
             pool_size=settings.redis_pool_size,
-            timeout_seconds=settings.store_timeout_seconds,
+            timeout_seconds=self._store_timeout_seconds,
         )
         ledger = AsyncLedger(store, settings, worker=settings.worker_name)
         appender = Appender(ledger)

@@ -40,6 +40,10 @@ TRANSIENT: tuple[type[Exception], ...] = (
     OSError,
 )
 
+#: How long a task of an event loop waits for a connection of the pool. Hundreds may want one in the same moment, when
+#: all streams come back or all jobs start; a wait is better than an outage that is none.
+POOL_WAIT_SECONDS = 30.0
+
 #: Replies that mean the same but have no class of their own in redis-py.
 _TRANSIENT_REPLIES = (
     "NOREPLICAS",
@@ -72,7 +76,7 @@ def connect_async(url: str, *, pool_size: int, timeout_seconds: float) -> redis.
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
         max_connections=pool_size,
-        timeout=timeout_seconds,
+        timeout=POOL_WAIT_SECONDS,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
         retry=AsyncRetry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
