@@ -32,11 +32,12 @@ class Handoff:
     def _send(self, req: falcon.Request, resp: falcon.Response, task_id: str, redirect: str) -> None:
         resp.set_header("X-Task-ID", task_id)
         resp.set_header("Cache-Control", "no-store")
-        token = self.events_token(task_id)
-        if self._settings.handoff == "accel":
-            resp.set_header("X-Accel-Redirect", f"{ACCEL_LOCATION}/{task_id}?token={token}")
-            return
         cursor = req.get_param("last_event_id")
-        query = f"token={token}" + (f"&last_event_id={falcon.uri.encode_value(cursor)}" if cursor else "")
+        query = f"token={self.events_token(task_id)}"
+        if cursor:
+            query += f"&last_event_id={falcon.uri.encode_value(cursor)}"
+        if self._settings.handoff == "accel":
+            resp.set_header("X-Accel-Redirect", f"{ACCEL_LOCATION}/{task_id}?{query}")
+            return
         resp.status = redirect
         resp.location = f"{gateway_origin(req, self._settings)}{PREFIX}/tasks/{task_id}/events?{query}"

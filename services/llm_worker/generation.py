@@ -130,6 +130,7 @@ class Generation:
     async def _ask(self) -> None:
         task = self.claim.task
         turns, question = await self._history()
+        self._stop_if_told_to()
         messages = conversation(turns, question)
         self._answer.asked(messages)
         pieces = self._chat.stream(
@@ -143,10 +144,16 @@ class Generation:
                 # this one's first token wants to leave.
                 await asyncio.sleep(0)
                 await self._writer.room()
+                self._stop_if_told_to()
                 patience = self._settings.idle_seconds
                 if self._answer.bytes > self._settings.max_answer_bytes:
                     self._answer.finish_reason = "length"
                     return
+
+    def _stop_if_told_to(self) -> None:
+        """A cancellation may be lost where it meets an error of redis-py's; what was told is not."""
+        if self.stopped is not None:
+            raise asyncio.CancelledError
 
     async def _history(self) -> tuple[list[AnsweredTurn], str]:
         """The session up to the task's question. An outage of the store is waited out. Raises NotFound."""
@@ -157,6 +164,7 @@ class Generation:
             except StoreUnavailable as error:
                 _log.warning("history_delayed", task_id=task_id, exc_info=error.__cause__)
             await asyncio.sleep(STORE_RETRY_SECONDS)
+            self._stop_if_told_to()
 
     async def _next(self, pieces: AsyncGenerator[Piece, None], patience_seconds: float) -> Piece | None:
         """The next piece; None at the answer's end and at the soft limit. Raises ProviderSilent."""

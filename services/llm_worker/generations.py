@@ -11,6 +11,7 @@ from services.llm_worker.settings import Settings
 from shared.contracts.errors import LogLost, StoreUnavailable, StoreWentBack
 from shared.providers.litellm_chat import LitellmChat
 from shared.runtime.appender import Appender
+from shared.runtime.event_loop import is_cancelled
 from shared.runtime.ledger_async import AsyncLedger, Claim
 from shared.runtime.metrics import RUNNING
 
@@ -68,7 +69,7 @@ class Generations:
 
     async def keep_leases(self) -> None:
         """Renew all leases, four times in a lease's life, until cancelled."""
-        while True:
+        while not is_cancelled():
             await asyncio.sleep(self._settings.lease_seconds / 4)
             held = {task_id: generation.claim.epoch for task_id, generation in self._running.items()}
             try:

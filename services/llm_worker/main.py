@@ -17,6 +17,7 @@ from services.llm_worker.actors import register_actors
 from services.llm_worker.generations import Generations
 from services.llm_worker.settings import Settings
 from shared.contracts import keys
+from shared.contracts.errors import StoreUnavailable
 from shared.providers.litellm_chat import LitellmChat
 from shared.runtime.appender import Appender
 from shared.runtime.broker import EkidenBroker, wake_client
@@ -57,7 +58,7 @@ class LlmWorker:
         )
         broker_url = settings.broker_url or settings.store_url
         self._broker = EkidenBroker(
-            connect_store(broker_url),
+            connect_store(broker_url, retries=0),
             wake_client=wake_client(
                 broker_url, wait_seconds=IDLE_POLL_MS / 1000, consumers=max(2, len(settings.queues) + 1)
             ),
@@ -119,10 +120,18 @@ class LlmWorker:
         if self._count():
             _log.info("handing_over", tasks=self._count())
             self._on_loop(self._hand_over())
+            self._queue_what_was_handed_over()
         self._worker.stop(timeout=int(HAND_OVER_SECONDS * 1000))
         self._on_loop(self._close())
         self._loop.stop()
         _log.info("stopped")
+
+    def _queue_what_was_handed_over(self) -> None:
+        """Make the jobs at once that the next sweep of another worker would make within a second."""
+        try:
+            self._sweeper.sweep_once(take_over=True)
+        except StoreUnavailable as error:
+            _log.warning("hand_over_left_to_the_sweep", exc_info=error.__cause__)
 
     async def _wire(self) -> Generations:
         settings = self._settings

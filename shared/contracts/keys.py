@@ -48,6 +48,11 @@ def turns(session_id: str) -> str:
     return f"ekiden:{{{session_id}}}:turns"
 
 
+def turn_ids(session_id: str) -> str:
+    """Set: the tasks of a session's turns, so that a message that comes twice is taken once."""
+    return f"ekiden:{{{session_id}}}:turn_ids"
+
+
 def to_write(task_id: str) -> list[str]:
     """What a write to a task's log touches, in the order `append` and `cancel` take it."""
     bucket = bucket_of(task_id)

@@ -16,6 +16,7 @@ import structlog
 from shared.contracts.errors import LogLost
 from shared.contracts.events import Delta, Event, Reasoning, event_type
 from shared.contracts.frames import encode_frame
+from shared.runtime.event_loop import is_cancelled
 from shared.runtime.ledger_async import AsyncLedger, Batch, Claim
 from shared.runtime.metrics import APPENDS_REFUSED
 from shared.runtime.store import is_transient
@@ -47,7 +48,7 @@ class Appender:
     async def run(self) -> None:
         """Send what is ready, until cancelled."""
         failures = 0
-        while True:
+        while not is_cancelled():
             await self._ready.wait()
             self._ready.clear()
             sent, self._waiting = self._waiting, []
@@ -103,7 +104,7 @@ class LogWriter:
     def write(self, event: Event) -> None:
         """Take the next event. It leaves at once, or with the next batch if one is under way."""
         self._waiting.append(event)
-        self._waiting_bytes += len(event.content) if isinstance(event, Delta | Reasoning) else 0
+        self._waiting_bytes += len(event.content.encode()) if isinstance(event, Delta | Reasoning) else 0
         self._flushed.clear()
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())

@@ -6,12 +6,13 @@ Deliberate:
 
 1. No delay queues: later tries are the ledger's. So there is no delay consumer that could die with messages in it.
 2. Jobs have names of ours, `<task_id>:<number>`: enqueued twice under one name they are one job.
-3. Maintenance by time, not by chance: once every five seconds and process, so a dead worker's jobs come back in
-   seconds.
+3. Maintenance by time, not by chance: every five seconds for each queue that a process serves, so a dead worker's
+   jobs come back in seconds.
 """
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis
@@ -56,7 +57,8 @@ class EkidenBroker(RedisBroker):  # type: ignore[misc]
         self.draining = threading.Event()
         #: By queue, the names of jobs fetched and not yet settled. Outlives a consumer: its thread may be restarted.
         self.held: dict[str, set[str]] = {}
-        self._maintained_at = 0.0
+        self._maintained_at: dict[str, float] = {}
+        self._at_hand = threading.local()
 
     @property
     def consumer_class(self) -> type[EkidenConsumer]:
@@ -93,11 +95,21 @@ class EkidenBroker(RedisBroker):  # type: ignore[misc]
         self.emit_after("enqueue", named, None)
         return bool(added)
 
+    def _dispatch(self, command: str) -> Callable[..., Any]:
+        dispatch: Callable[..., Any] = super()._dispatch(command)
+
+        def on_queue(queue_name: str, *args: Any) -> Any:
+            self._at_hand.queue = queue_name
+            return dispatch(queue_name, *args)
+
+        return on_queue
+
     def _should_do_maintenance(self, command: str) -> int:
-        now = time.monotonic()
-        if command not in ("fetch", "heartbeat") or now - self._maintained_at < MAINTENANCE_SECONDS:
+        """Dramatiq asks this for each command; `dispatch` then looks after the command's queue."""
+        queue, now = self._at_hand.queue, time.monotonic()
+        if command not in ("fetch", "heartbeat") or now - self._maintained_at.get(queue, 0.0) < MAINTENANCE_SECONDS:
             return 0
-        self._maintained_at = now
+        self._maintained_at[queue] = now
         return 1
 
 

@@ -100,7 +100,11 @@ class EkidenConsumer(Consumer):  # type: ignore[misc]
             self._wait_for_ack()
             return
         self._fetched = self.broker.do_fetch(self.queue_name, free)
-        if not self._fetched and self._wait_for_token() and not self.broker.draining.is_set():
+        if self._fetched or not self._wait_for_token():
+            return
+        if self.broker.draining.is_set():
+            self._pass_token_on()
+        else:
             self._fetched = self.broker.do_fetch(self.queue_name, free)
 
     def _drain(self) -> None:
@@ -120,6 +124,10 @@ class EkidenConsumer(Consumer):  # type: ignore[misc]
         wake_client: Any = self.broker.wake_client
         key = wake_key(self.broker.namespace, self.queue_name)
         return wake_client.blpop([key], timeout=self.timeout_seconds) is not None
+
+    def _pass_token_on(self) -> None:
+        wake_client: Any = self.broker.wake_client
+        wake_client.rpush(wake_key(self.broker.namespace, self.queue_name), "1")
 
     def _next_fetched(self) -> MessageProxy | None:
         while self._fetched:

@@ -3,7 +3,7 @@
 `ledger.py` is the other half, for threads. The scripts say what each call does and returns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,9 +16,12 @@ from shared.contracts.errors import Fenced, StoreWentBack
 from shared.contracts.ids import BEFORE_FIRST, bucket_of
 from shared.contracts.tasks import Task
 from shared.runtime.ledger import LOG_PAGE
-from shared.runtime.scripts import APPEND, CLAIM, RENEW
+from shared.runtime.scripts import APPEND, CLAIM, RENEW, Argument
 from shared.runtime.settings import LedgerSettings
 from shared.runtime.store import store_errors
+
+#: Keys and arguments of a script as a command.
+Command = Callable[[Sequence[str], Sequence[Argument]], tuple[Argument, ...]]
 
 Outcome = Literal["GONE", "ENDED", "LEASED", "CLAIMED", "EXHAUSTED"]
 
@@ -92,17 +95,16 @@ class AsyncLedger:
         Fenced and StoreWentBack are final. Anything else leaves open whether the batch stands: send the same
         batch again. Never raises on account of one batch.
         """
-        replies = await self._append(batches)
+        replies = await self._append(batches, APPEND.command)
         if any(isinstance(reply, NoScriptError) for reply in replies):
             # A store that has just started knows no script. What did stand is told apart by the ledger itself.
-            await self._client.script_load(APPEND.text)
-            replies = await self._append(batches)
+            replies = await self._append(batches, APPEND.command_with_text)
         return [_verdict(reply) for reply in replies]
 
-    async def _append(self, batches: Sequence[Batch]) -> list[Any]:
+    async def _append(self, batches: Sequence[Batch], command: Command) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for batch in batches:
-            pipeline.execute_command(*APPEND.command(keys.to_write(batch.task_id), self._arguments(batch)))
+            pipeline.execute_command(*command(keys.to_write(batch.task_id), self._arguments(batch)))
         replies: list[Any] = await pipeline.execute(raise_on_error=False)
         return replies
 
@@ -116,23 +118,24 @@ class AsyncLedger:
             by_bucket.setdefault(bucket_of(task_id), []).append(task_id)
         lease_ms = 0 if give_back else self._settings.lease_ms
         with store_errors():
-            replies = await self._renew_buckets(by_bucket, held, lease_ms)
+            try:
+                replies = await self._renew_buckets(by_bucket, held, lease_ms, RENEW.command)
+            except NoScriptError:
+                replies = await self._renew_buckets(by_bucket, held, lease_ms, RENEW.command_with_text)
         fenced: set[str] = set()
         for task_ids, reply in zip(by_bucket.values(), replies, strict=True):
             fenced.update(task_id for task_id, kept in zip(task_ids, reply, strict=True) if not kept)
         return fenced
 
-    async def _renew_buckets(self, by_bucket: dict[str, list[str]], held: dict[str, str], lease_ms: int) -> list[Any]:
+    async def _renew_buckets(
+        self, by_bucket: dict[str, list[str]], held: dict[str, str], lease_ms: int, command: Command
+    ) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for bucket, task_ids in by_bucket.items():
             renew_keys = [keys.pending(bucket), *(keys.task(task_id) for task_id in task_ids)]
             pairs = [text for task_id in task_ids for text in (task_id, held[task_id])]
-            pipeline.execute_command(*RENEW.command(renew_keys, [lease_ms, *pairs]))
-        try:
-            replies: list[Any] = await pipeline.execute()
-        except NoScriptError:
-            await self._client.script_load(RENEW.text)
-            return await self._renew_buckets(by_bucket, held, lease_ms)
+            pipeline.execute_command(*command(renew_keys, [lease_ms, *pairs]))
+        replies: list[Any] = await pipeline.execute()
         return replies
 
     async def read_log(self, task_id: str) -> list[LogEntry]:

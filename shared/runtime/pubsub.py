@@ -70,15 +70,16 @@ class Subscriptions:
         failures = 0
         while True:
             try:
-                await self._connected_once()
-                failures = 0
+                served = await self._connected_once()
+                failures = 0 if served else failures + 1
             except (OSError, TimeoutError) as error:
                 failures += 1
                 _log.warning("pubsub_unreachable", exc_info=error)
             pause = min(_MAX_BACKOFF_SECONDS, 0.05 * 2 ** min(failures, 10))
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    async def _connected_once(self) -> None:
+    async def _connected_once(self) -> bool:
+        """Be connected until that is over. Whether the server served us at all."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(_PING_SECONDS):
             _, connection = await loop.create_connection(
@@ -99,6 +100,7 @@ class Subscriptions:
             self._connection = None
             connection.close()
         _log.warning("pubsub_lost")
+        return connection.served
 
     async def _watch(self, connection: "_Connection") -> None:
         """Return when the connection is lost or dead."""
@@ -135,6 +137,8 @@ class _Connection(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
         self.lost = asyncio.Event()
+        #: The server has answered something that is no error.
+        self.served = False
         self.heard_at = asyncio.get_running_loop().time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -145,6 +149,7 @@ class _Connection(asyncio.Protocol):
         self.heard_at = asyncio.get_running_loop().time()
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
+            self.served = self.served or not isinstance(reply, hiredis.ReplyError)
             self._receive(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:

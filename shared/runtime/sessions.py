@@ -15,6 +15,7 @@ import redis.asyncio
 
 from shared.contracts import keys
 from shared.contracts.errors import NotFound, SessionBusy
+from shared.contracts.events import Completed
 from shared.contracts.sessions import AnsweredTurn, Turn
 from shared.contracts.tasks import ENDED, Task
 from shared.runtime.scripts import BEGIN_TURN
@@ -94,7 +95,7 @@ class Sessions:
         with store_errors():
             reply: list[bytes] = BEGIN_TURN.call(
                 self._client,
-                [keys.session(session_id), keys.turns(session_id)],
+                [keys.session(session_id), keys.turns(session_id), keys.turn_ids(session_id)],
                 [
                     owner,
                     task_id,
@@ -143,5 +144,5 @@ def _answered(turn: Turn, fields: dict[bytes, bytes]) -> AnsweredTurn:
         return AnsweredTurn(turn=turn, status="gone", answer=None)
     task = Task.from_hash(fields)
     end = task.end
-    answer = None if end is None else getattr(end, "content", None) or getattr(end, "partial", None)
+    answer = None if end is None else end.content if isinstance(end, Completed) else end.partial
     return AnsweredTurn(turn=turn, status=task.status, answer=answer)

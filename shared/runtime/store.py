@@ -57,15 +57,18 @@ _TRANSIENT_REPLIES = (
 )
 
 
-def connect(url: str, *, pool_size: int, timeout_seconds: float) -> redis.Redis:
-    """A client for threads. Nothing is sent yet. Raises ValueError on a URL that is none."""
+def connect(url: str, *, pool_size: int, timeout_seconds: float, retries: int = 1) -> redis.Redis:
+    """A client for threads. Nothing is sent yet. Raises ValueError on a URL that is none.
+
+    `retries` 0 is for a client whose commands must not be sent twice: a consumer's fetch.
+    """
     pool = redis.BlockingConnectionPool.from_url(
         url,
         max_connections=pool_size,
         timeout=timeout_seconds,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        retry=Retry(NoBackoff(), retries, supported_errors=(redis.ConnectionError,)),
         health_check_interval=0,
     )
     return redis.Redis(connection_pool=pool)

@@ -50,3 +50,18 @@ def test_a_killed_workers_answer_is_completed_by_another(own_system: System) -> 
     assert client.content == client.end.data["content"]
     assert "reset" in client.types
     assert client.types.count("started") == 2
+
+
+def test_a_page_of_the_apis_origin_may_read_from_the_gateway_and_no_other(system: System) -> None:
+    task_id = system.post("Hello", model="demo/rate=0,tokens=3")["task_id"]
+    url = f"http://127.0.0.1:{system.gateway_port}/api/async/tasks/{task_id}/events"
+    page = f"http://127.0.0.1:{system.http_port}"
+    asks = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "last-event-id"}
+
+    ours = system.http.options(url, headers={"Origin": page, **asks})
+    theirs = system.http.options(url, headers={"Origin": "http://evil.example", **asks})
+
+    assert ours.status_code == 204
+    assert ours.headers.get_list("access-control-allow-origin") == [page]
+    assert "last-event-id" in ours.headers["access-control-allow-headers"]
+    assert "access-control-allow-origin" not in theirs.headers

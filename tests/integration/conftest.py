@@ -3,13 +3,14 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import redis
+import structlog
 
 from demo.embedded_store import EmbeddedStore
 from demo.ports import free_block
@@ -218,6 +219,13 @@ class MakeLedger(Protocol):
     """Makes the threads' halves of the ledger."""
 
     def __call__(self, **settings: Any) -> Ledger: ...
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What is logged. Not on the console: structlog takes a second there to draw a traceback."""
+    with structlog.testing.capture_logs() as logged:
+        yield logged
 
 
 @pytest.fixture

@@ -191,6 +191,7 @@ def test_a_cancel_does_all_that_goes_with_an_end(
 
     task, last = book.task(task_id), book.log(task_id)[-1]
     assert (task.last_id.encode(), task.end_frame) == (last.id, last.frame)
+    assert task.last_id == f"{task.epoch}-0"
     assert task.lease_ms == 0
     assert 90 < int(client.ttl(keys.log(task_id))) <= 100
     assert 990 < int(client.ttl(keys.task(task_id))) <= 1000

@@ -60,9 +60,8 @@ class PageFile:
 
 def add_page(app: falcon.App, settings: Settings) -> None:  # type: ignore[type-arg]
     """Route `/` and the files beside it, and the client under `/client`."""
-    for path in sorted((WEB / "page").iterdir()):
-        if path.suffix in _TYPES:
-            app.add_route("/" if path.name == "index.html" else f"/{path.name}", PageFile(path, settings))
-    for path in sorted((WEB / "client").iterdir()):
-        if path.suffix == ".js" and not path.name.endswith(".test.js"):
-            app.add_route(f"/client/{path.name}", PageFile(path, settings))
+    for folder, prefix in ((WEB / "page", ""), (WEB / "client", "/client")):
+        for path in sorted(folder.iterdir()):
+            if path.suffix in _TYPES and not path.name.endswith(".test.js"):
+                route = f"{prefix}/" if path.name == "index.html" else f"{prefix}/{path.name}"
+                app.add_route(route, PageFile(path, settings))

@@ -38,6 +38,6 @@ class SessionHistory:
 def _messages(answered: AnsweredTurn) -> list[SessionMessage]:
     task_id, status = answered.turn.task_id, answered.status
     messages = [SessionMessage(role="user", content=answered.turn.content, task_id=task_id, status=status)]
-    if answered.answer is not None:
-        messages.append(SessionMessage(role="assistant", content=answered.answer, task_id=task_id, status=status))
+    if answered.answer or status == "completed":
+        messages.append(SessionMessage(role="assistant", content=answered.answer or "", task_id=task_id, status=status))
     return messages

@@ -61,7 +61,8 @@ class Events:
         try:
             task_id = self._task_id(scope)
             if scope["method"] == "OPTIONS":
-                raise Refused(empty(204, self._cors.preflight(origin, host)))
+                await _answer(send, *empty(204, self._cors.preflight(origin, host)))
+                return
             query = parse_qs(scope["query_string"].decode("latin-1"))
             self._check_token(task_id, headers, query)
             cursor = _cursor(headers, query)

@@ -24,8 +24,12 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def command(self, keys: Sequence[str], args: Sequence[Argument]) -> tuple[Argument, ...]:
-        """The EVALSHA command, for a pipeline. Its reply may be NoScriptError: then `load` and send again."""
+        """The EVALSHA command, for a pipeline. Its reply may be NoScriptError: then send `command_with_text`."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
+
+    def command_with_text(self, keys: Sequence[str], args: Sequence[Argument]) -> tuple[Argument, ...]:
+        """The EVAL command, which a store that has forgotten its scripts understands too, and remembers."""
+        return ("EVAL", self.text, len(keys), *keys, *args)
 
     # The clients are Any here: redis-py leaves `execute_command` untyped.
 
@@ -34,14 +38,14 @@ class Script:
         try:
             return client.execute_command(*self.command(keys, args))
         except NoScriptError:
-            return client.execute_command("EVAL", self.text, len(keys), *keys, *args)
+            return client.execute_command(*self.command_with_text(keys, args))
 
     async def call_async(self, client: Any, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Run the script and return its reply."""
         try:
             return await client.execute_command(*self.command(keys, args))
         except NoScriptError:
-            return await client.execute_command("EVAL", self.text, len(keys), *keys, *args)
+            return await client.execute_command(*self.command_with_text(keys, args))
 
 
 CREATE: Final = Script("create")
