@@ -15,7 +15,7 @@ from tests.patience import wait_until
 from tests.system import System
 
 #: Limits of this relay, in seconds.
-FIRST_TOKEN, IDLE, SOFT, HARD = 2.0, 1.0, 4.0, 8.0
+FIRST_TOKEN, IDLE, SOFT, HARD = 2.0, 1.0, 3.3, 8.0
 
 #: The most text of an answer, in bytes.
 MAX_ANSWER = 20_000
