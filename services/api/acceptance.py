@@ -62,13 +62,13 @@ class Acceptance:
         Raises InvalidInput, NotFound, SessionBusy or StoreUnavailable; then there is no task.
         """
         model = self._check(request)
-        task_id, session_id, replayed = new_task_id(), request.session_id or new_session_id(), False
+        task_id, session_id = new_task_id(), request.session_id or new_session_id()
         if idempotency_key is not None:
-            mapping, replayed = self._idempotency.resolve(
+            mapping, known = self._idempotency.resolve(
                 owner, idempotency_key, request=raw, task_id=task_id, session_id=session_id
             )
             task_id, session_id = mapping.task_id, mapping.session_id
-            if replayed and self._exists(task_id):
+            if known and self._exists(task_id):
                 return AcceptedTask(task_id=task_id, session_id=session_id, replayed=True)
         self._sessions.begin_turn(
             session_id, owner=owner, task_id=task_id, message=request.message, new=request.session_id is None
@@ -77,7 +77,7 @@ class Acceptance:
         self._ledger.create(created, owner=owner, queue=LLM_QUEUE, request_id=request_id)
         TASKS_CREATED.inc()
         self._queue(GenerateAnswer(task_id=task_id, request_id=request_id))
-        return AcceptedTask(task_id=task_id, session_id=session_id, replayed=replayed)
+        return AcceptedTask(task_id=task_id, session_id=session_id, replayed=False)
 
     def _check(self, request: ChatRequest) -> str:
         """The model to ask, once all of the request is known to be right."""

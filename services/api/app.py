@@ -5,7 +5,7 @@ import falcon
 from services.api.acceptance import Acceptance
 from services.api.errors import add_error_handlers
 from services.api.handoff import Handoff
-from services.api.middleware import RequestId
+from services.api.middleware import RequestId, SaneHost
 from services.api.resources.chat import Chat
 from services.api.resources.models import Models
 from services.api.resources.page import add_page
@@ -43,10 +43,10 @@ def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
         default_model=settings.default_model,
     )
 
-    app = falcon.App(middleware=[RequestId()])
+    app = falcon.App(middleware=[RequestId(), SaneHost()])  # type: ignore[arg-type]
     add_error_handlers(app)
     chat = Chat(acceptance, handoff, max_body_bytes=settings.max_body_bytes)
-    tasks = Tasks(ledger, handoff)
+    tasks = Tasks(ledger, sessions, handoff)
     app.add_route(f"{PREFIX}/chat", chat)
     app.add_route(f"{PREFIX}/chat/stream", chat, suffix="stream")
     app.add_route(f"{PREFIX}/tasks/{{task_id}}", tasks)

@@ -28,6 +28,8 @@ BUSY_RETRY_AFTER_SECONDS: Final = 1
 
 _INPUT_STATUS: Final = {
     "malformed_json": 400,
+    "malformed_body": 400,
+    "request_timeout": 408,
     "empty_body": 400,
     "invalid_header": 400,
     "body_too_large": 413,

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from shared.contracts.errors import Problem
 from shared.contracts.events import Completed, Delta, Failed, Reasoning, Timings, Usage
 from shared.contracts.sessions import Message
+from shared.contracts.usage import bytes_of, estimate
 from shared.providers.chat import Piece
 from shared.runtime.ledger_async import Claim
 from shared.runtime.metrics import FIRST_TOKEN_SECONDS
-
-#: Bytes of UTF-8 that count as one token where the provider reports none.
-_BYTES_PER_TOKEN = 4
 
 
 class Answer:
@@ -30,7 +28,7 @@ class Answer:
 
     def asked(self, messages: list[Message]) -> None:
         """What the model was sent, for an estimate where the provider reports no usage."""
-        self._asked_bytes = sum(len(message.content.encode()) for message in messages)
+        self._asked_bytes = bytes_of(messages)
 
     def take(self, piece: Piece) -> Iterator[Delta | Reasoning]:
         """Add the next piece; the events it makes."""
@@ -40,6 +38,7 @@ class Answer:
         self.finish_reason = piece.finish_reason or self.finish_reason
         self._usage = piece.usage or self._usage
         if piece.reasoning:
+            self.bytes += len(piece.reasoning.encode())
             yield Reasoning(task_id=self._claim.task_id, content=piece.reasoning)
         if piece.content:
             self._pieces.append(piece.content)
@@ -53,7 +52,7 @@ class Answer:
             task_id=self._claim.task_id,
             content=content,
             finish_reason=self.finish_reason,
-            usage=self._usage or self._estimate(),
+            usage=self._usage or estimate(asked_bytes=self._asked_bytes, answered_bytes=self.bytes),
             timings=self._timings(),
             sha256=hashlib.sha256(content.encode()).hexdigest(),
         )
@@ -61,13 +60,6 @@ class Answer:
     def failed(self, problem: Problem) -> Failed:
         """The answer so far, ended by a problem."""
         return Failed(task_id=self._claim.task_id, problem=problem, partial="".join(self._pieces))
-
-    def _estimate(self) -> Usage:
-        return Usage(
-            input_tokens=-(-self._asked_bytes // _BYTES_PER_TOKEN),
-            output_tokens=-(-self.bytes // _BYTES_PER_TOKEN),
-            estimated=True,
-        )
 
     def _timings(self) -> Timings:
         now = asyncio.get_running_loop().time()

@@ -168,13 +168,13 @@ class Generation:
 
     async def _next(self, pieces: AsyncGenerator[Piece, None], patience_seconds: float) -> Piece | None:
         """The next piece; None at the answer's end and at the soft limit. Raises ProviderSilent."""
-        loop = asyncio.get_running_loop()
         soft_end = self._answer.began_at + self._settings.soft_limit_seconds
+        silent_from = asyncio.get_running_loop().time() + patience_seconds
         try:
-            async with asyncio.timeout_at(min(loop.time() + patience_seconds, soft_end)):
+            async with asyncio.timeout_at(min(silent_from, soft_end)):
                 return await anext(pieces, None)
         except TimeoutError:
-            if loop.time() < soft_end:
+            if silent_from < soft_end:
                 raise ProviderSilent from None
             self._answer.finish_reason = "deadline"
             return None

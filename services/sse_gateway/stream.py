@@ -9,7 +9,7 @@ import structlog
 from services.sse_gateway.log_reader import PAGE, LogReader, TaskState
 from services.sse_gateway.subscriber import Subscriber
 from shared.contracts.errors import EkidenError, StoreUnavailable, problem_of
-from shared.contracts.events import Completed, Failed, Ping, Reconnect, Resync, Snapshot
+from shared.contracts.events import Cancelled, Completed, Failed, Ping, Reconnect, Resync, Snapshot
 from shared.contracts.frames import OPENING_COMMENT, PING_COMMENT, decode_frame, encode_frame, retry_frame, with_id
 from shared.contracts.ids import BEFORE_FIRST, entry_order
 from shared.runtime.metrics import LOG_READS, RESYNCS
@@ -116,7 +116,8 @@ class TaskStream:
         transcript = await self._reader.transcript(self._task_id)
         snapshot = Snapshot(
             task_id=self._task_id,
-            content=transcript.content,
+            # A log that was trimmed after its end no longer holds all of the text; the task does.
+            content=_text_of(state) if state.end_frame else transcript.content,
             reasoning=transcript.reasoning,
             status="running" if state.end_frame else state.status,
             attempt=transcript.attempt,
@@ -129,10 +130,11 @@ class TaskStream:
 
     def _replay_end(self, state: TaskState) -> None:
         """The log has expired; the task still knows how it ended."""
-        end = decode_frame(state.end_frame)
-        text = end.content if isinstance(end, Completed) else getattr(end, "partial", "")
-        snapshot = Snapshot(task_id=self._task_id, content=text, reasoning="", status="running", attempt=state.attempt)
-        self._extra.append(encode_frame(snapshot))
+        snapshot = Snapshot(
+            task_id=self._task_id, content=_text_of(state), reasoning="", status="running", attempt=state.attempt
+        )
+        # Its id is the lowest there is, so that the end counts as new whatever cursor the client came with.
+        self._extra.append(with_id(BEFORE_FIRST.encode(), encode_frame(snapshot)))
         self._extra.append(with_id(state.last_id.encode(), state.end_frame))
         self._over = True
 
@@ -140,3 +142,12 @@ class TaskStream:
         if cursor != self._given_cursor or cursor == BEFORE_FIRST:
             return "lost"
         return "trimmed" if entry_order(cursor) < entry_order(first_id) else "unknown_cursor"
+
+
+def _text_of(state: TaskState) -> str:
+    """The text with which a task has ended."""
+    match decode_frame(state.end_frame):
+        case Completed(content=text) | Failed(partial=text) | Cancelled(partial=text):
+            return text
+        case _:
+            raise AssertionError("a task's end is a terminal event")

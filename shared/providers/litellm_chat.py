@@ -94,9 +94,13 @@ class LitellmChat:
                 num_retries=0,
                 **where.arguments,
             )
+            if stream is None:  # litellm's answer to some 422s
+                raise errors.ProviderRefusedRequest
             async for chunk in stream:
                 began = True
                 yield _piece(chunk)
+        except ProviderError:
+            raise
         except Exception as error:
             raise translate(error, began=began) from error
         finally:

@@ -6,7 +6,7 @@ Deliberate:
 
 1. No delay queues: later tries are the ledger's. So there is no delay consumer that could die with messages in it.
 2. Jobs have names of ours, `<task_id>:<number>`: enqueued twice under one name they are one job.
-3. Maintenance by time, not by chance: every five seconds for each queue that a process serves, so a dead worker's
+3. Maintenance by time, not by chance: every two seconds for each queue that a process serves, so a dead worker's
    jobs come back in seconds.
 """
 
@@ -22,12 +22,14 @@ from dramatiq.brokers.redis import RedisBroker
 from shared.runtime.consumer import EkidenConsumer, wake_key
 from shared.runtime.scripts import ENQUEUE
 
-#: A worker that has not been heard of for this long is dead, and its jobs go back to the queue. Consumers send a
-#: heartbeat at least every second, so fifteen may be missed.
-HEARTBEAT_TIMEOUT_MS: Final = 15_000
+#: A worker that has not been heard of for so long is dead, and the jobs it had fetched go back to the queue. Consumers
+#: send a heartbeat at least every second, so five may be missed. A job that was fetched and not yet claimed has no
+#: lease to run out, so this and the maintenance must stay within the 12 s promised for a killed worker's tasks; a job
+#: that comes back although its worker lives is harmless, since a claim is exclusive.
+HEARTBEAT_TIMEOUT_MS: Final = 6_000
 
 #: How often one process looks for dead workers' jobs.
-MAINTENANCE_SECONDS: Final = 5.0
+MAINTENANCE_SECONDS: Final = 2.0
 
 #: Wake tokens kept. More than there are idle consumers is waste; fewer would leave some to wait for their poll.
 WAKE_TOKENS: Final = 64

@@ -19,6 +19,7 @@ from shared.contracts.ids import BEFORE_FIRST, all_buckets, bucket_of
 from shared.contracts.jobs import GenerateAnswer
 from shared.contracts.tasks import Task
 from shared.contracts.transcript import Transcript
+from shared.contracts.usage import estimate
 from shared.runtime.scripts import CANCEL, CREATE, SWEEP
 from shared.runtime.settings import LedgerSettings
 from shared.runtime.store import store_errors
@@ -85,10 +86,15 @@ class Ledger:
             if len(page) < LOG_PAGE:
                 return transcript
 
-    def cancel(self, task_id: str, *, by: str) -> None:
-        """End a task as `cancelled`, keeping its text so far. Harmless when it has ended. Raises NotFound."""
+    def cancel(self, task_id: str, *, by: str, asked_bytes: int = 0) -> None:
+        """End a task as `cancelled`, keeping its text so far. Harmless when it has ended. Raises NotFound.
+
+        `asked_bytes`: what the model was sent, for the estimate of what the task has used.
+        """
         transcript = self.transcript(task_id)
-        frame = encode_frame(Cancelled(task_id=task_id, by=by, partial=_PARTIAL_MARK))
+        said = f"{transcript.reasoning}{transcript.content}".encode()
+        usage = estimate(asked_bytes=asked_bytes, answered_bytes=len(said)) if transcript.attempt else None
+        frame = encode_frame(Cancelled(task_id=task_id, by=by, partial=_PARTIAL_MARK, usage=usage))
         before, after = frame.split(b'"\\u0000partial\\u0000"')
         with store_errors():
             outcome = CANCEL.call(

@@ -16,7 +16,7 @@ import redis.asyncio
 from shared.contracts import keys
 from shared.contracts.errors import NotFound, SessionBusy
 from shared.contracts.events import Completed
-from shared.contracts.sessions import AnsweredTurn, Turn
+from shared.contracts.sessions import AnsweredTurn, Message, Turn, conversation
 from shared.contracts.tasks import ENDED, Task
 from shared.runtime.scripts import BEGIN_TURN
 from shared.runtime.settings import LedgerSettings
@@ -87,6 +87,14 @@ class Sessions:
             active_task=fields.get(b"active_task", b"").decode(),
             turns=[_answered(turn, task) for turn, task in zip(turns, tasks, strict=True)],
         )
+
+    def conversation(self, session_id: str, task_id: str, *, owner: str) -> list[Message]:
+        """What a model is sent to answer the turn of `task_id`. Raises NotFound."""
+        turns = self.get(session_id, owner=owner).turns
+        for place, answered in enumerate(turns):
+            if answered.turn.task_id == task_id:
+                return conversation(turns[:place], answered.turn.content)
+        raise NotFound("session")
 
     def _begin(
         self, session_id: str, owner: str, task_id: str, message: str, new: bool, over: str, never_made: bool

@@ -20,7 +20,7 @@ from tests.patience import wait_until
 from tests.system import Gateway, System
 
 #: An id beyond the end of any log.
-BEYOND = "9999999999999-7"
+BEYOND = "9999999999999999-7"
 
 Accepted = dict[str, Any]
 
@@ -248,7 +248,7 @@ def assert_resynced(events: list[SeenEvent], cursor: str, content: str, reason: 
     assert client.content == client.end.data["content"] == content
 
 
-@pytest.mark.parametrize("cursor", ["1-1", "1700000000000-0", BEYOND, "9999999999999999-9999999999999999"])
+@pytest.mark.parametrize("cursor", ["1-1", "1700000000000000-0", BEYOND, "9999999999999999-9999999999999999"])
 def test_a_cursor_that_is_no_entry_of_the_log_begins_anew(
     system: System, gateway: Gateway, finished: Accepted, cursor: str
 ) -> None:

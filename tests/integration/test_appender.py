@@ -378,7 +378,7 @@ async def test_there_is_no_room_once_256_kib_wait_for_the_store(own_store: Embed
 async def test_who_waits_for_room_learns_that_the_task_is_lost(own_store: EmbeddedStore) -> None:
     async with a_desk(own_store.url) as desk:
         writer = await desk.take()
-        desk.book.client.hset(keys.task(desk.task_id), "epoch", "9000000000000")
+        desk.book.client.hset(keys.task(desk.task_id), "epoch", "9000000000000000")
         desk.book.client.execute_command("CLIENT", "PAUSE", 700, "ALL")
         writer.write(desk.say("first"))
         await asyncio.sleep(0)  # the first batch is frozen

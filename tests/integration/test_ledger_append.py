@@ -251,7 +251,7 @@ def test_a_batch_is_refused_whole(book: Book, worker: Hand, client: redis.Redis)
     attempt = worker.take(task_id)
     worker.write(attempt.say("a"))
     before = book.task(task_id), book.log(task_id)
-    client.hset(keys.task(task_id), "epoch", "9000000000000")
+    client.hset(keys.task(task_id), "epoch", "9000000000000000")
 
     worker.append(attempt.freeze(Delta(task_id=task_id, content="b"), completed(task_id, "ab")))
 

@@ -217,24 +217,24 @@ def test_an_epoch_is_newer_than_the_logs_last_entry_even_if_that_is_from_the_fut
 ) -> None:
     task_id = book.new_task()
     [created] = book.log(task_id)
-    client.xadd(keys.log(task_id), {"p": created.id, "t": "delta", "f": b"f"}, id="9000000000000-5")
+    client.xadd(keys.log(task_id), {"p": created.id, "t": "delta", "f": b"f"}, id="9000000000000000-5")
 
     claim = worker.claim(task_id)
 
     assert claim is not None
-    assert (claim.epoch, claim.last_id) == ("9000000000001", "9000000000000-5")
+    assert (claim.epoch, claim.last_id) == ("9000000000000001", "9000000000000000-5")
 
 
 def test_an_epoch_is_newer_than_that_of_a_holder_who_wrote_nothing(
     book: Book, worker: Hand, client: redis.Redis
 ) -> None:
     task_id = book.new_task()
-    client.hset(keys.task(task_id), "epoch", "9000000000000")
+    client.hset(keys.task(task_id), "epoch", "9000000000000000")
 
     claim = worker.claim(task_id)
 
     assert claim is not None
-    assert claim.epoch == "9000000000001"
+    assert claim.epoch == "9000000000000001"
 
 
 def test_the_last_possible_epochs_keep_all_their_digits(book: Book, worker: Hand, client: redis.Redis) -> None:

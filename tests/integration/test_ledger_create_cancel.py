@@ -132,12 +132,12 @@ def test_creators_that_race_make_one_task(book: Book) -> None:
 
 def test_a_log_that_outlived_its_task_is_gone_on_with_and_not_broken(book: Book, client: redis.Redis) -> None:
     task_id = new_task_id()
-    far_ahead = "9000000000000-3"
+    far_ahead = "9000000000000000-3"
     client.xadd(keys.log(task_id), {"p": "0-0", "t": "created", "f": b"x"}, id=far_ahead)
 
     book.new_task(task_id=task_id)
 
-    assert book.log(task_id)[-1].id == b"9000000000001-0"
+    assert book.log(task_id)[-1].id == b"9000000000000001-0"
 
 
 def test_an_unknown_task_is_not_found(ledger: Ledger) -> None:
@@ -399,11 +399,11 @@ def test_a_cancelled_entry_comes_after_entries_of_any_epoch(ledger: Ledger, book
     task_id = book.new_task()
     [created] = book.log(task_id)
     frame = encode_frame(Delta(task_id=task_id, content="far ahead"))
-    client.xadd(keys.log(task_id), {"p": created.id, "t": "delta", "f": frame}, id="9000000000000-7")
+    client.xadd(keys.log(task_id), {"p": created.id, "t": "delta", "f": frame}, id="9000000000000000-7")
 
     ledger.cancel(task_id, by="user")
 
-    assert book.log(task_id)[-1].id == b"9000000000001-0"
+    assert book.log(task_id)[-1].id == b"9000000000000001-0"
     assert partial_of(book, task_id) == "far ahead"
 
 

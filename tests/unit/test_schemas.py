@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.api.schemas import ChatRequest, decode
+from services.api.body import decode
+from services.api.schemas import ChatRequest
 from shared.contracts.errors import InvalidInput
 
 

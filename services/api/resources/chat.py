@@ -7,9 +7,10 @@ import falcon
 import structlog
 
 from services.api.acceptance import Acceptance, AcceptedTask
+from services.api.body import read_body
 from services.api.handoff import Handoff
 from services.api.identity import owner_of
-from services.api.schemas import Accepted, ChatRequest, read_body, write_body
+from services.api.schemas import Accepted, ChatRequest, write_body
 from services.api.urls import task_urls
 from shared.contracts.errors import InvalidInput
 

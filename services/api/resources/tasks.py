@@ -10,14 +10,17 @@ from shared.contracts.errors import NotFound
 from shared.contracts.events import Cancelled, Completed, Failed
 from shared.contracts.ids import is_task_id
 from shared.contracts.tasks import Task
+from shared.contracts.usage import bytes_of
 from shared.runtime.ledger import Ledger
+from shared.runtime.sessions import Sessions
 
 
 class Tasks:
     """Follows and stops one task. Somebody else's task is as unknown as one that never was."""
 
-    def __init__(self, ledger: Ledger, handoff: Handoff) -> None:
+    def __init__(self, ledger: Ledger, sessions: Sessions, handoff: Handoff) -> None:
         self._ledger = ledger
+        self._sessions = sessions
         self._handoff = handoff
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, task_id: str) -> None:
@@ -31,8 +34,9 @@ class Tasks:
 
     def on_post_cancel(self, req: falcon.Request, resp: falcon.Response, task_id: str) -> None:
         """End the task, whatever it is doing. Harmless when it has ended."""
-        if not self._own(req, task_id).ended:
-            self._ledger.cancel(task_id, by="user")
+        task = self._own(req, task_id)
+        if not task.ended:
+            self._ledger.cancel(task_id, by="user", asked_bytes=self._asked_bytes(task, task_id))
         self._answer(req, resp, self._own(req, task_id), task_id)
 
     def _own(self, req: falcon.Request, task_id: str) -> Task:
@@ -43,11 +47,18 @@ class Tasks:
             raise NotFound("task")
         return task
 
+    def _asked_bytes(self, task: Task, task_id: str) -> int:
+        try:
+            return bytes_of(self._sessions.conversation(task.session_id, task_id, owner=task.owner))
+        except NotFound:
+            return 0
+
     def _answer(self, req: falcon.Request, resp: falcon.Response, task: Task, task_id: str) -> None:
         view = self._view(task, task_id)
-        resp.etag = falcon.ETag(f"{view.last_event_id}.{view.status}")
+        etag = falcon.ETag(f"{view.last_event_id}.{view.status}")
+        resp.etag = etag
         resp.set_header("Cache-Control", "no-cache")
-        if req.method == "GET" and any(tag == "*" or tag == resp.etag for tag in req.if_none_match or []):
+        if req.method == "GET" and any(tag == "*" or tag == etag for tag in req.if_none_match or []):
             resp.status = falcon.HTTP_304
             return
         write_body(resp, view)

@@ -14,9 +14,11 @@ local function last_entry_id(log)
   return newest[1] and newest[1][1] or '0-0'
 end
 
--- An epoch that no entry and no holder of this task has had: the clock, unless that went back.
-local function next_epoch(task, log, now)
-  local epoch = now
+-- An epoch that no entry and no holder of this task has had, and no other task on this server: its clock in
+-- microseconds, unless that went back. Scripts run one at a time and take longer than one of these.
+local function next_epoch(task, log)
+  local t = redis.call('TIME')
+  local epoch = t[1] * 1000000 + t[2]
   local written = tonumber(string.match(last_entry_id(log), '^(%d+)'))
   local held = tonumber(redis.call('HGET', task, 'epoch') or '0')
   if written >= epoch then epoch = written + 1 end

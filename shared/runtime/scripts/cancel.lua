@@ -18,7 +18,7 @@ for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. ARGV[2], '+')) do
     partial = fields.t == 'reset' and content or partial .. content
   end
 end
-local epoch = next_epoch(KEYS[1], KEYS[2], now)
+local epoch = next_epoch(KEYS[1], KEYS[2])
 local id = epoch .. '-0'
 local frame = ARGV[4] .. cjson.encode(partial) .. ARGV[5]
 redis.call('HSET', KEYS[1], 'epoch', epoch)

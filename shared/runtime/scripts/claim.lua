@@ -10,7 +10,7 @@ local lease = tonumber(redis.call('HGET', KEYS[1], 'lease_ms') or '0')
 local mine = ARGV[5] ~= '' and redis.call('HGET', KEYS[1], 'epoch') == ARGV[5]
 if lease > now and not mine then return {'LEASED'} end
 if lease > 0 and lease <= now and not mine then redis.call('HINCRBY', KEYS[1], 'crashes', 1) end
-local epoch = next_epoch(KEYS[1], KEYS[2], now)
+local epoch = next_epoch(KEYS[1], KEYS[2])
 redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1], 'status', 'running', 'epoch', epoch, 'worker', ARGV[2],
   'started_ms', text(now), 'lease_ms', text(now + ARGV[3]))

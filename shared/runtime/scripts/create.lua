@@ -5,7 +5,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   return {'EXISTS', redis.call('HGET', KEYS[1], 'first_id')}
 end
 local now = now_ms()
-local epoch = next_epoch(KEYS[1], KEYS[2], now)
+local epoch = next_epoch(KEYS[1], KEYS[2])
 local id = epoch .. '-0'
 redis.call('XADD', KEYS[2], id, 'p', '0-0', 't', 'created', 'f', ARGV[3])
 redis.call('HSET', KEYS[1], 'status', 'queued', 'epoch', epoch, 'created_ms', text(now), 'first_id', id,
