@@ -1,6 +1,8 @@
 """How a request's body becomes one of our types: checked whole, before anything is done, and its first fault named."""
 
+import contextlib
 import re
+import socket
 from typing import Final, TypeVar
 
 import falcon
@@ -51,6 +53,9 @@ def _read(req: falcon.Request, max_bytes: int) -> bytes:
     except ParseException:
         raise InvalidInput("malformed_body", "The body breaks the rules of its transfer encoding.") from None
     except OSError:
+        # What is still to come is not waited for a second time, when the server clears the connection for the next.
+        with contextlib.suppress(OSError):
+            req.env["gunicorn.socket"].shutdown(socket.SHUT_RD)
         raise InvalidInput("request_timeout", "The body did not come.") from None
     return raw
 
