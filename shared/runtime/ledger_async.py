@@ -3,6 +3,7 @@
 `ledger.py` is the other half, for threads. The scripts say what each call does and returns.
 """
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -41,6 +42,11 @@ class Claim:
     exhausted: bool
 
 
+def new_claim_name() -> str:
+    """A name that no other claim has."""
+    return secrets.token_hex(8)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Entries frozen for one append: sent again it is the same bytes in the same order."""
@@ -64,17 +70,19 @@ class AsyncLedger:
         self._settings = settings
         self._worker = worker
 
-    async def claim(self, task_id: str, *, held_epoch: str = "") -> Claim | None:
+    async def claim(self, task_id: str, *, held_epoch: str = "", name: str = "") -> Claim | None:
         """Take a task, or None where there is nothing to do: gone, ended, or somebody else works on it.
 
-        `held_epoch` lets the holder claim again at once, after StoreWentBack. Raises StoreUnavailable.
+        `held_epoch` lets the holder claim again at once, after StoreWentBack. Raises StoreUnavailable: then it is open
+        whether the task is ours, and the same claim may be made again under the same `name`.
         """
         settings = self._settings
+        claim_name = f"{self._worker}/{name or new_claim_name()}"
         with store_errors():
             reply = await CLAIM.call_async(
                 self._client,
                 [keys.task(task_id), keys.log(task_id), keys.pending(bucket_of(task_id))],
-                [task_id, self._worker, settings.lease_ms, settings.max_crashes, held_epoch],
+                [task_id, claim_name, settings.lease_ms, settings.max_crashes, held_epoch],
             )
         outcome: Outcome = reply[0].decode()
         if outcome not in ("CLAIMED", "EXHAUSTED"):
