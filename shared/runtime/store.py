@@ -50,6 +50,9 @@ _TRANSIENT_REPLIES = (
     "LOADING",
     "OOM",
     "READONLY",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
 )
 
 

@@ -100,6 +100,14 @@ def stats_of(client: httpx.Client) -> dict[str, int]:
     return stats
 
 
+def stats_at_rest(client: httpx.Client) -> dict[str, int]:
+    """The stats once every client that has left was noticed, those of earlier tests included."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (stats := stats_of(client))["open_connections"] and time.monotonic() < deadline:
+        pass  # each look is a request of its own, which gives the server its turn
+    return stats
+
+
 def read_until_error(response: httpx.Response) -> tuple[bytes, httpx.TransportError]:
     """Return what came before the error, which `response.read()` would throw away."""
     raw = b""
@@ -328,22 +336,19 @@ def test_a_fault_lies_within_the_answer_however_short_that_is_by_nature(client: 
 def test_a_client_that_leaves_is_noticed_at_once_even_while_the_model_is_silent(
     client: httpx.Client, model: str
 ) -> None:
-    before = stats_of(client)
+    before = stats_at_rest(client)
     with client.stream("POST", "/v1/chat/completions", json=chat(model, stream=True)) as response:
         assert response.status_code == 200
         during = stats_of(client)
 
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (after := stats_of(client))["open_connections"] and time.monotonic() < deadline:
-        pass  # each look is a request of its own, which gives the server its turn
-
+    after = stats_at_rest(client)
     assert during["open_connections"] == 1
     assert during["requests"] == before["requests"] + 1
     assert after == {**during, "open_connections": 0, "cancelled": before["cancelled"] + 1}
 
 
 def test_an_answer_that_was_read_to_its_end_is_not_cancelled(client: httpx.Client) -> None:
-    before = stats_of(client)
+    before = stats_at_rest(client)
 
     post(client, chat("demo/rate=0", stream=True))
     post(client, chat("demo/rate=0"))
