@@ -77,12 +77,18 @@ class AsyncLedger:
         whether the task is ours, and the same claim may be made again under the same `name`.
         """
         settings = self._settings
-        claim_name = f"{self._worker}/{name or new_claim_name()}"
         with store_errors():
             reply = await CLAIM.call_async(
                 self._client,
                 [keys.task(task_id), keys.log(task_id), keys.pending(bucket_of(task_id))],
-                [task_id, claim_name, settings.lease_ms, settings.max_crashes, held_epoch],
+                [
+                    task_id,
+                    self._worker,
+                    settings.lease_ms,
+                    settings.max_crashes,
+                    held_epoch,
+                    name or new_claim_name(),
+                ],
             )
         outcome: Outcome = reply[0].decode()
         if outcome not in ("CLAIMED", "EXHAUSTED"):
