@@ -27,9 +27,8 @@ from shared.runtime.event_loop import DeadLetters, EventLoop, UvloopThread
 from shared.runtime.health import serve_ops
 from shared.runtime.ledger import Ledger
 from shared.runtime.ledger_async import AsyncLedger
-from shared.runtime.pipelined import PipelinedClient
 from shared.runtime.pubsub import Subscriptions
-from shared.runtime.store import connect
+from shared.runtime.store import connect, connect_async
 from shared.runtime.sweeper import Sweeper
 
 #: Milliseconds an idle consumer waits for a wake token before it polls once all the same. Tokens bring the promptness;
@@ -138,7 +137,11 @@ class LlmWorker:
 
     async def _wire(self) -> Generations:
         settings = self._settings
-        store = PipelinedClient(settings.store_url, timeout_seconds=self._store_timeout_seconds)
+        store = connect_async(
+            settings.store_url,
+            pool_size=settings.redis_pool_size,
+            timeout_seconds=self._store_timeout_seconds,
+        )
         ledger = AsyncLedger(store, settings, worker=settings.worker_name)
         appender = Appender(ledger)
         chat = LitellmChat(demo_url=settings.demo_url)

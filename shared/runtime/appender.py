@@ -16,6 +16,7 @@ import structlog
 from shared.contracts.errors import LogLost
 from shared.contracts.events import Delta, Event, Reasoning, event_type
 from shared.contracts.frames import encode_frame
+from shared.runtime.event_loop import is_cancelled
 from shared.runtime.ledger_async import AsyncLedger, Batch, Claim
 from shared.runtime.metrics import APPENDS_REFUSED
 from shared.runtime.store import is_transient
@@ -47,7 +48,7 @@ class Appender:
     async def run(self) -> None:
         """Send what is ready, until cancelled."""
         failures = 0
-        while True:
+        while not is_cancelled():
             await self._ready.wait()
             self._ready.clear()
             sent, self._waiting = self._waiting, []
