@@ -33,28 +33,28 @@ class Generations:
         self._chat = chat
         self._settings = settings
         self._running: dict[str, Generation] = {}
+        self._jobs = 0
         self._handing_over = False
-        #: Set while no attempt runs.
+        #: Set while no job is in hand.
         self.idle = asyncio.Event()
         self.idle.set()
         self.renewed_at = asyncio.get_running_loop().time()
 
     @property
     def count(self) -> int:
-        """How many attempts run."""
-        return len(self._running)
+        """How many jobs are in hand: attempts that run, and tasks that are just being claimed."""
+        return self._jobs
 
     async def run(self, task_id: str) -> None:
         """Work on a task until it has ended, is somebody else's, or is handed over. The body of the job."""
-        claim = await self._claim(task_id)
-        while claim is not None:
-            try:
-                await self._attempt(claim)
-                return
-            except StoreWentBack:
-                claim = await self._claim(task_id, held_epoch=claim.epoch)
-            except LogLost:
-                return
+        self._jobs += 1
+        self.idle.clear()
+        try:
+            await self._work_on(task_id)
+        finally:
+            self._jobs -= 1
+            if not self._jobs:
+                self.idle.set()
 
     def cancel(self, task_id: str) -> None:
         """The task was cancelled: close its provider, if it is one of ours."""
@@ -83,6 +83,17 @@ class Generations:
                 if generation is not None and generation.claim.epoch == held[task_id]:
                     generation.stop("fenced")
 
+    async def _work_on(self, task_id: str) -> None:
+        claim = await self._claim(task_id)
+        while claim is not None:
+            try:
+                await self._attempt(claim)
+                return
+            except StoreWentBack:
+                claim = await self._claim(task_id, held_epoch=claim.epoch)
+            except LogLost:
+                return
+
     async def _attempt(self, claim: Claim) -> None:
         generation = Generation(
             claim,
@@ -93,7 +104,7 @@ class Generations:
             settings=self._settings,
         )
         self._running[claim.task_id] = generation
-        self._count_running()
+        RUNNING.set(len(self._running))
         if self._handing_over:
             generation.stop("handed_over")
         try:
@@ -101,14 +112,7 @@ class Generations:
         finally:
             if self._running.get(claim.task_id) is generation:
                 del self._running[claim.task_id]
-            self._count_running()
-
-    def _count_running(self) -> None:
-        RUNNING.set(len(self._running))
-        if self._running:
-            self.idle.clear()
-        else:
-            self.idle.set()
+            RUNNING.set(len(self._running))
 
     async def _claim(self, task_id: str, *, held_epoch: str = "") -> Claim | None:
         """Claim as soon as the store serves. None also once the process hands over: the sweep has the task."""

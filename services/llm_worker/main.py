@@ -119,9 +119,10 @@ class LlmWorker:
         deadline = time.monotonic() + self._settings.worker_drain_seconds
         while self._count() and time.monotonic() < deadline:
             time.sleep(0.02)
-        if self._count():
-            _log.info("handing_over", tasks=self._count())
-            self._on_loop(self._hand_over())
+        left = self._count()
+        self._on_loop(self._hand_over())
+        if left:
+            _log.info("handed_over", tasks=left)
             self._queue_what_was_handed_over()
         self._worker.stop(timeout=int(HAND_OVER_SECONDS * 1000))
         self._on_loop(self._close())

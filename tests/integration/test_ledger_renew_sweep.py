@@ -112,6 +112,22 @@ def test_a_task_given_back_twice_is_handed_out_once(book: Book, ledger: Ledger, 
     assert due == [[DueJob(job=job_of(task_id, 2), takeover=True)], []]
 
 
+def test_a_renewal_that_was_under_way_while_a_task_was_given_back_does_not_bring_its_lease_back(
+    book: Book, ledger: Ledger, worker: Hand
+) -> None:
+    task_id = book.new_task()
+    attempt = worker.take(task_id)
+    worker.give_back(attempt)
+
+    fenced = worker.renew(attempt)
+
+    assert fenced == {task_id}
+    assert book.task(task_id).lease_ms == 0
+    [due] = ledger.sweep(take_over=True)
+    assert due.takeover
+    assert book.task(task_id).crashes == 0
+
+
 def test_who_gives_back_what_another_has_takes_nothing_from_it(book: Book, worker: Hand, other_worker: Hand) -> None:
     task_id = book.new_task()
     before = worker.take(task_id)
