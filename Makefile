@@ -12,7 +12,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --univer
 .DELETE_ON_ERROR:
 # Two targets of one `make -j` must not install into .venv at the same time.
 .NOTPARALLEL:
-.PHONY: help run test check lock clean
+.PHONY: help run test check bench lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,11 +30,14 @@ check: .venv/.installed-dev ## Lint, types, imports and unit tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit
 
+bench: .venv/.installed-bench ## Measure beside the design that Ekiden takes the place of (about 5 minutes)
+	@$(BIN)/python -m bench
+
 lock: ## Recompile requirements/*.txt from the *.in files (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	cd requirements && $(COMPILE) all.in -o all.txt
 	@# all.txt holds the releases that work together; the others are pieces of it.
-	cd requirements && for name in api sse_gateway llm_worker demo dev; do \
+	cd requirements && for name in api sse_gateway llm_worker feedback_worker demo dev bench; do \
 		$(COMPILE) -c all.txt $$name.in -o $$name.txt || exit 1; \
 	done
 
@@ -50,3 +53,7 @@ clean: ## Remove .venv, logs, caches and what the embedded store holds (.run)
 .venv/.installed-dev: requirements/all.txt requirements/dev.txt
 	@$(PYTHON) demo/install.py $^
 	@touch .venv/.installed $@
+
+.venv/.installed-bench: requirements/all.txt requirements/dev.txt requirements/bench.txt
+	@$(PYTHON) demo/install.py $^
+	@touch .venv/.installed .venv/.installed-dev $@

@@ -23,19 +23,20 @@ def test_every_pin_has_hashes_and_no_address(name: str) -> None:
         assert "--hash=sha256:" in block, block[:60]
 
 
-@pytest.mark.parametrize("name", sorted(set(LOCKS) - {"all.txt", "dev.txt"}))
+@pytest.mark.parametrize("name", sorted(set(LOCKS) - {"all.txt", "dev.txt", "bench.txt"}))
 def test_a_services_lock_is_a_piece_of_the_whole(name: str) -> None:
     assert pins(name).items() <= pins("all.txt").items()
 
 
-def test_what_the_tests_add_agrees_with_what_runs() -> None:
-    whole, dev = pins("all.txt"), pins("dev.txt")
+@pytest.mark.parametrize("name", ["dev.txt", "bench.txt"])
+def test_what_tests_and_figures_add_agrees_with_what_runs(name: str) -> None:
+    whole, added = pins("all.txt"), pins(name)
 
-    assert {name: dev[name] for name in dev.keys() & whole.keys()} == {
-        name: whole[name] for name in dev.keys() & whole.keys()
+    assert {package: added[package] for package in added.keys() & whole.keys()} == {
+        package: whole[package] for package in added.keys() & whole.keys()
     }
 
 
-@pytest.mark.parametrize("name", ["api.txt", "sse_gateway.txt"])
+@pytest.mark.parametrize("name", ["api.txt", "sse_gateway.txt", "feedback_worker.txt"])
 def test_only_workers_carry_litellm(name: str) -> None:
     assert "litellm" not in pins(name)
