@@ -1,17 +1,12 @@
 """What each process of `make run` is told through its environment: what we were told, and where all listen.
 
-Reads and, at the first start, writes `token_secret` in the run directory.
+The token secret is made at the first start and kept in the run directory.
 """
 
-import os
-import secrets
 from collections.abc import Mapping
-from pathlib import Path
 
 from demo.settings import SERVICES, Settings
-
-#: Of EKIDEN_TOKEN_SECRET; HS256 wants a key as long as its digest.
-TOKEN_SECRET_BYTES = 32
+from demo.token_secret import token_secret
 
 #: litellm's name of a provider's key -> the models it opens, as EKIDEN_MODELS patterns.
 MODELS_BY_KEY = {
@@ -33,7 +28,8 @@ def environment_of(name: str, settings: Settings, store_url: str, inherited: Map
         "EKIDEN_DEMO_PORT": str(settings.demo_port),
         "EKIDEN_DEMO_URL": f"http://127.0.0.1:{settings.demo_port}/v1",
         "EKIDEN_STORE_URL": store_url,
-        "EKIDEN_TOKEN_SECRET": inherited.get("EKIDEN_TOKEN_SECRET") or _token_secret(settings.run_directory),
+        "EKIDEN_TOKEN_SECRET": inherited.get("EKIDEN_TOKEN_SECRET")
+        or token_secret(settings.run_directory / "token_secret"),
         # Or Python keeps lines back when its output is a file.
         "PYTHONUNBUFFERED": "1",
     }
@@ -64,19 +60,3 @@ def _defaults(inherited: Mapping[str, str]) -> dict[str, str]:
         # Else litellm's import waits for the network.
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }
-
-
-def _token_secret(run_directory: Path) -> str:
-    """The secret of this run directory, made once, so that tokens given out outlive a restart."""
-    file = run_directory / "token_secret"
-    secret = file.read_text().strip() if file.exists() else ""
-    if len(secret) >= 2 * TOKEN_SECRET_BYTES:
-        return secret
-    secret = secrets.token_hex(TOKEN_SECRET_BYTES)
-    run_directory.mkdir(parents=True, exist_ok=True)
-    # Beside and then renamed, so that a crash half-way leaves no short secret; never readable by others.
-    fresh = run_directory / f"token_secret.{os.getpid()}"
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        out.write(secret)
-    fresh.replace(file)
-    return secret

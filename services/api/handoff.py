@@ -31,7 +31,6 @@ class Handoff:
 
     def _send(self, req: falcon.Request, resp: falcon.Response, task_id: str, redirect: str) -> None:
         resp.set_header("X-Task-ID", task_id)
-        resp.set_header("Cache-Control", "no-store")
         cursor = req.get_param("last_event_id")
         query = f"token={self.events_token(task_id)}"
         if cursor:
@@ -39,5 +38,6 @@ class Handoff:
         if self._settings.handoff == "accel":
             resp.set_header("X-Accel-Redirect", f"{ACCEL_LOCATION}/{task_id}?{query}")
             return
+        resp.set_header("Cache-Control", "no-store")
         resp.status = redirect
         resp.location = f"{gateway_origin(req, self._settings)}{PREFIX}/tasks/{task_id}/events?{query}"

@@ -2,18 +2,12 @@
 
 import asyncio
 import contextlib
-import os
-import signal
-import sys
 import threading
 import time
 from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
-import dramatiq.worker
 import structlog
-from dramatiq import Worker
 
 from services.llm_worker.actors import register_actors
 from services.llm_worker.generations import Generations
@@ -22,22 +16,14 @@ from shared.contracts import keys
 from shared.contracts.errors import StoreUnavailable
 from shared.providers.litellm_chat import LitellmChat
 from shared.runtime.appender import Appender
-from shared.runtime.broker import EkidenBroker, wake_client
 from shared.runtime.event_loop import DeadLetters, EventLoop, UvloopThread
 from shared.runtime.health import serve_ops
 from shared.runtime.ledger import Ledger
 from shared.runtime.ledger_async import AsyncLedger
 from shared.runtime.pubsub import Subscriptions
+from shared.runtime.queue_worker import QueueWorker, consuming_broker
 from shared.runtime.store import connect, connect_async
 from shared.runtime.sweeper import Sweeper
-
-#: Milliseconds an idle consumer waits for a wake token before it polls once all the same. Tokens bring the promptness;
-#: the poll only catches what a lost token would leave waiting.
-IDLE_POLL_MS = 1000
-
-#: Seconds until a consumer that lost Redis connects again, and until an ack that failed is sent again. Dramatiq's own
-#: 3 s and 5 s would outlast most restarts of Redis.
-RECONNECT_SECONDS = 0.5
 
 #: At least so many seconds until a command that the store does not answer counts as lost: here nobody waits, and a loop
 #: busy with many answers may itself be what is late.
@@ -55,23 +41,18 @@ class LlmWorker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loop = UvloopThread()
-        connect_store = partial(
-            connect, pool_size=settings.redis_pool_size, timeout_seconds=self._store_timeout_seconds
+        store = connect(
+            settings.store_url, pool_size=settings.redis_pool_size, timeout_seconds=self._store_timeout_seconds
         )
-        broker_url = settings.broker_url or settings.store_url
-        self._broker = EkidenBroker(
-            connect_store(broker_url, retries=0),
-            wake_client=wake_client(
-                broker_url, wait_seconds=IDLE_POLL_MS / 1000, consumers=max(2, len(settings.queues) + 1)
-            ),
+        self._broker = consuming_broker(
+            settings.broker_url or settings.store_url,
+            pool_size=settings.redis_pool_size,
+            timeout_seconds=self._store_timeout_seconds,
+            queues=settings.queues,
             middleware=[EventLoop(self._loop), DeadLetters()],
         )
-        self._sweeper = Sweeper(
-            Ledger(connect_store(settings.store_url), settings),
-            self._broker,
-            settings,
-        )
-        self._worker: Any = None
+        self._sweeper = Sweeper(Ledger(store, settings), self._broker, settings)
+        self._worker: QueueWorker | None = None
         self._generations: Generations | None = None
         self._background: list[asyncio.Task[None]] = []
         self._warm = threading.Event()
@@ -96,15 +77,12 @@ class LlmWorker:
         self._loop.start(timeout=5.0)
         self._generations = self._on_loop(self._wire())
         register_actors(self._broker, self._generations)
-        dramatiq.worker.CONSUMER_RESTART_DELAY_SECS = RECONNECT_SECONDS
-        dramatiq.worker.POST_PROCESS_MESSAGE_RETRY_DELAY_SECS = RECONNECT_SECONDS
-        self._worker = Worker(
+        self._worker = QueueWorker(
             self._broker,
             queues=self._settings.queues,
-            worker_timeout=IDLE_POLL_MS,
-            worker_threads=self._settings.worker_threads,
+            threads=self._settings.worker_threads,
+            prefetch=self._settings.worker_prefetch or self._settings.worker_threads,
         )
-        self._worker.queue_prefetch = self._settings.worker_prefetch or self._settings.worker_threads
         self._sweeper.start()
         self._worker.start()
         self._warm.set()
@@ -113,8 +91,9 @@ class LlmWorker:
     def stop(self) -> None:
         """Take nothing new, let answers end, hand over what is left, end."""
         _log.info("draining", tasks=self._count())
+        assert self._worker is not None
         self._draining.set()
-        self._broker.draining.set()
+        self._worker.drain()
         self._sweeper.stop()
         deadline = time.monotonic() + self._settings.worker_drain_seconds
         while self._count() and time.monotonic() < deadline:
@@ -124,7 +103,7 @@ class LlmWorker:
         if left:
             _log.info("handed_over", tasks=left)
             self._queue_what_was_handed_over()
-        self._worker.stop(timeout=int(HAND_OVER_SECONDS * 1000))
+        self._worker.stop(timeout_seconds=HAND_OVER_SECONDS)
         self._on_loop(self._close())
         self._loop.stop()
         _log.info("stopped")
@@ -194,21 +173,4 @@ class LlmWorker:
         return None
 
     def _consumer_fault(self) -> str | None:
-        if self._worker is None or self._draining.is_set():
-            return None
-        dead = [name for name, thread in self._worker.consumers.items() if not thread.is_alive()]
-        return "dead" if dead else None
-
-
-def run(settings: Settings) -> None:
-    """Run a worker until the process is told to end."""
-    told_to_end = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told_to_end.set())
-    worker = LlmWorker(settings)
-    worker.start()
-    told_to_end.wait()
-    worker.stop()
-    # All is written and given back. Python would take a second more to take litellm apart.
-    sys.stdout.flush()
-    os._exit(0)
+        return self._worker.fault() if self._worker is not None else None

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from shared.contracts.jobs import LLM_QUEUE
-from shared.runtime.settings import BrokerSettings, EkidenSettings, LedgerSettings, StoreSettings
+from shared.runtime.settings import BrokerSettings, EkidenSettings, LedgerSettings, StoreSettings, names_in
 
 
 class Settings(EkidenSettings, StoreSettings, BrokerSettings, LedgerSettings):
@@ -47,7 +47,7 @@ class Settings(EkidenSettings, StoreSettings, BrokerSettings, LedgerSettings):
     @property
     def queues(self) -> set[str]:
         """The queues served."""
-        return {name.strip() for name in self.worker_queues.split(",") if name.strip()}
+        return names_in(self.worker_queues)
 
     @property
     def worker_name(self) -> str:

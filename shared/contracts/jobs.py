@@ -10,6 +10,11 @@ import msgspec
 #: Queue of interactive answers, served by services/llm_worker.
 LLM_QUEUE: Final = "llm"
 
+#: Queues that nobody waits for at a screen, served by services/feedback_worker.
+FEEDBACK_QUEUE: Final = "feedback"
+ANALYTICS_QUEUE: Final = "analytics"
+DEFAULT_QUEUE: Final = "default"
+
 
 class GenerateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Answer the message that created the task. `number` tells a task's later jobs from its first."""

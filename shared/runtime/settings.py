@@ -5,10 +5,15 @@ faults are told in one message before a port is bound.
 """
 
 import sys
-from typing import TypeVar
+from pathlib import Path
+from typing import Final, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: Where containers are given secrets as files. What the environment does not set is read there, from a file of the
+#: variable's name in small letters: `ekiden_token_secret`.
+SECRETS_DIRECTORY: Final = Path("/run/secrets")
 
 
 class FromEnvironment(BaseSettings):
@@ -103,14 +108,19 @@ class TokenSettings(FromEnvironment):
 S = TypeVar("S", bound=BaseSettings)
 
 
-def load(settings_type: type[S]) -> S:
+def load(settings_type: type[S], *, secrets: Path = SECRETS_DIRECTORY) -> S:
     """Read a service's settings from the environment, or end the process with one message naming all faults."""
     try:
-        return settings_type()
+        return settings_type(_secrets_dir=secrets if secrets.is_dir() else None)
     except ValidationError as error:
         prefix = settings_type.model_config.get("env_prefix", "")
         lines = [f"  {_where(fault['loc'], prefix)}{fault['msg']}" for fault in error.errors()]
         sys.exit("These settings are not right:\n" + "\n".join(lines))
+
+
+def names_in(listed: str) -> set[str]:
+    """The names in a setting that holds several, separated by commas."""
+    return {name.strip() for name in listed.split(",") if name.strip()}
 
 
 def _where(place: tuple[int | str, ...], prefix: str) -> str:

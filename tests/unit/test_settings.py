@@ -11,8 +11,10 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from services.api.settings import Settings as ApiSettings
+from services.feedback_worker.settings import Settings as FeedbackSettings
 from services.llm_worker.settings import Settings as WorkerSettings
 from services.sse_gateway.settings import Settings as GatewaySettings
+from shared.runtime.settings import load
 
 PROJECT = Path(__file__).parents[2]
 
@@ -20,6 +22,7 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "api": ApiSettings,
     "sse_gateway": GatewaySettings,
     "llm_worker": WorkerSettings,
+    "feedback_worker": FeedbackSettings,
 }
 
 
@@ -66,6 +69,20 @@ def test_all_faults_are_told_in_one_message_that_holds_no_value() -> None:
     assert all(f"{name}: " in done.stderr for name in wrong)
     assert "hunter2" not in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_what_the_environment_does_not_set_is_read_from_a_file_among_the_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ekiden_token_secret").write_text("a secret that came as a file, 32 bytes\n")
+    monkeypatch.delenv("EKIDEN_TOKEN_SECRET", raising=False)
+
+    from_file = load(GatewaySettings, secrets=tmp_path)
+    monkeypatch.setenv("EKIDEN_TOKEN_SECRET", "a secret of the environment, 32 bytes")
+    from_environment = load(GatewaySettings, secrets=tmp_path)
+
+    assert from_file.token_secret.get_secret_value() == "a secret that came as a file, 32 bytes"
+    assert from_environment.token_secret.get_secret_value() == "a secret of the environment, 32 bytes"
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
