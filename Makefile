@@ -12,16 +12,16 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --univer
 .DELETE_ON_ERROR:
 # Two targets of one `make -j` must not install into .venv at the same time.
 .NOTPARALLEL:
-.PHONY: help run test check bench lock clean
+.PHONY: help run test check containers bench lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/.installed ## Run everything on this machine: http://localhost:8080, Ctrl-C ends it
 	@$(BIN)/python -m demo.run
 
-test: .venv/.installed-dev ## Run all tests
-	@$(BIN)/pytest
+test: .venv/.installed-dev ## Run all tests that need no container
+	@$(BIN)/pytest --ignore tests/containers
 
 check: .venv/.installed-dev ## Lint, types, imports and unit tests
 	$(BIN)/ruff check
@@ -29,6 +29,10 @@ check: .venv/.installed-dev ## Lint, types, imports and unit tests
 	$(BIN)/mypy --strict services shared demo
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit
+
+containers: .venv/.installed-dev ## Build and run everything in containers, and test it there (needs Docker)
+	@$(BIN)/pytest tests/containers
+	@$(BIN)/pytest tests/integration --store redis:8.0
 
 bench: .venv/.installed-bench ## Measure beside the design that Ekiden takes the place of (about 5 minutes)
 	@$(BIN)/python -m bench

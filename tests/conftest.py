@@ -8,25 +8,36 @@ import redis
 
 from demo.embedded_store import EmbeddedStore
 from demo.ports import free_block
+from tests.redis_container import redis_container
 from tests.system import System
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--store redis:8.0` runs the integration tests on a container of that image."""
+    parser.addoption("--store", default="embedded", help="`embedded`, or the image of a Redis server")
+
+
 @pytest.fixture(scope="session")
-def embedded_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
-    """One real Valkey for all integration tests."""
+def server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One real server for all integration tests."""
+    image = request.config.getoption("--store")
+    if image != "embedded":
+        with redis_container(image) as url:
+            yield url
+        return
     store = EmbeddedStore(tmp_path_factory.mktemp("store"), free_block(1))
     store.start()
-    yield store
+    yield store.url
     store.stop()
 
 
 @pytest.fixture
-def store_url(embedded_store: EmbeddedStore) -> str:
+def store_url(server_url: str) -> str:
     """The URL of a store that is running and empty."""
-    with redis.Redis.from_url(embedded_store.url) as client:
+    with redis.Redis.from_url(server_url) as client:
         client.flushall()
         client.script_flush()
-    return embedded_store.url
+    return server_url
 
 
 @pytest.fixture(scope="session")

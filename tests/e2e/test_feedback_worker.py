@@ -9,7 +9,6 @@ import pytest
 import redis
 from dramatiq import Message
 
-from demo.embedded_store import EmbeddedStore
 from demo.ports import free_block
 from demo.processes import Child, stop
 from demo.readiness import answers_ok
@@ -19,7 +18,7 @@ from tests.patience import wait_until
 
 
 @pytest.fixture
-def worker(embedded_store: EmbeddedStore, store_url: str, tmp_path: Path) -> Iterator[Child]:
+def worker(store_url: str, tmp_path: Path) -> Iterator[Child]:
     """A feedback_worker that is ready."""
     port = free_block(1)
     environment = {"EKIDEN_STORE_URL": store_url, "EKIDEN_OPS_PORT": str(port), "PATH": os.environ["PATH"]}
