@@ -17,9 +17,9 @@ SECRETS_DIRECTORY: Final = Path("/run/secrets")
 
 
 class FromEnvironment(BaseSettings):
-    """How every setting is read: frozen, and prefixed."""
+    """How every setting is read: frozen, and prefixed. An empty variable is one that is not set."""
 
-    model_config = SettingsConfigDict(env_prefix="EKIDEN_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="EKIDEN_", env_ignore_empty=True, frozen=True, extra="ignore")
 
 
 class EkidenSettings(FromEnvironment):

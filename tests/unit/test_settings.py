@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
@@ -50,6 +51,26 @@ def test_the_example_environment_lists_every_setting_with_its_default() -> None:
     listed = dict(re.findall(r"^(?:# )?(EKIDEN_\w+)=(.*)$", example, re.MULTILINE))
 
     assert listed == every
+
+
+#: What compose.yaml leaves alone: ports and addresses inside the containers, and the secret, which is a file there.
+INSIDE = {
+    "EKIDEN_GATEWAY_PORT",
+    "EKIDEN_GATEWAY_PUBLIC_URL",
+    "EKIDEN_HTTP_PORT",
+    "EKIDEN_OPS_HOST",
+    "EKIDEN_OPS_PORT",
+    "EKIDEN_TOKEN_SECRET",
+}
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_the_containers_are_passed_every_setting_of_their_service(service: str) -> None:
+    services = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]
+
+    passed = {name for name in services[service]["environment"] if name.startswith("EKIDEN_")}
+
+    assert passed == set(defaults(SETTINGS[service])) - INSIDE
 
 
 def test_all_faults_are_told_in_one_message_that_holds_no_value() -> None:
