@@ -5,10 +5,17 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from shared.contracts.models import DEMO_MODEL, is_allowed
-from shared.runtime.settings import BrokerSettings, EkidenSettings, LedgerSettings, StoreSettings, TokenSettings
+from shared.runtime.settings import (
+    BrokerSettings,
+    EkidenSettings,
+    LedgerSettings,
+    PoolSettings,
+    StoreSettings,
+    TokenSettings,
+)
 
 
-class Settings(EkidenSettings, StoreSettings, BrokerSettings, LedgerSettings, TokenSettings):
+class Settings(EkidenSettings, StoreSettings, PoolSettings, BrokerSettings, LedgerSettings, TokenSettings):
     """What an operator may set."""
 
     ops_port: int = Field(9101, ge=1, le=65535)

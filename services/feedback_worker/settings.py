@@ -3,10 +3,10 @@
 from pydantic import Field
 
 from shared.contracts.jobs import ANALYTICS_QUEUE, DEFAULT_QUEUE, FEEDBACK_QUEUE
-from shared.runtime.settings import BrokerSettings, EkidenSettings, StoreSettings, names_in
+from shared.runtime.settings import BrokerSettings, EkidenSettings, PoolSettings, StoreSettings, names_in
 
 
-class Settings(EkidenSettings, StoreSettings, BrokerSettings):
+class Settings(EkidenSettings, StoreSettings, PoolSettings, BrokerSettings):
     """What an operator may set."""
 
     ops_port: int = Field(9104, ge=1, le=65535)

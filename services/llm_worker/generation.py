@@ -7,7 +7,7 @@ over) leaves the provider's connection closed.
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 
@@ -35,6 +35,7 @@ from shared.providers.litellm_chat import LitellmChat
 from shared.runtime.appender import Appender, LogWriter
 from shared.runtime.ledger_async import AsyncLedger, Claim
 from shared.runtime.metrics import QUEUE_SECONDS, TASKS_ENDED
+from shared.runtime.pipelined import PipelinedClient
 from shared.runtime.sessions import turns_before
 
 #: Why an attempt was ended from outside.
@@ -55,7 +56,7 @@ class Generation:
         *,
         ledger: AsyncLedger,
         appender: Appender,
-        store: Any,
+        store: PipelinedClient,
         chat: LitellmChat,
         settings: Settings,
     ) -> None:
@@ -151,7 +152,7 @@ class Generation:
                     return
 
     def _stop_if_told_to(self) -> None:
-        """A cancellation may be lost where it meets an error of redis-py's; what was told is not."""
+        """A library may swallow a cancellation on its way; what was told is not lost."""
         if self.stopped is not None:
             raise asyncio.CancelledError
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from typing import Any
 
 import structlog
 
@@ -12,8 +11,9 @@ from shared.contracts.errors import LogLost, StoreUnavailable, StoreWentBack
 from shared.providers.litellm_chat import LitellmChat
 from shared.runtime.appender import Appender
 from shared.runtime.event_loop import is_cancelled
-from shared.runtime.ledger_async import AsyncLedger, Claim
+from shared.runtime.ledger_async import AsyncLedger, Claim, new_claim_name
 from shared.runtime.metrics import RUNNING
+from shared.runtime.pipelined import PipelinedClient
 
 #: The longest pause between two tries to claim while the store is away.
 _MAX_BACKOFF_SECONDS = 1.0
@@ -25,7 +25,7 @@ class Generations:
     """The attempts that run now, by task id. All methods belong to the event loop."""
 
     def __init__(
-        self, *, ledger: AsyncLedger, appender: Appender, store: Any, chat: LitellmChat, settings: Settings
+        self, *, ledger: AsyncLedger, appender: Appender, store: PipelinedClient, chat: LitellmChat, settings: Settings
     ) -> None:
         self._ledger = ledger
         self._appender = appender
@@ -116,10 +116,10 @@ class Generations:
 
     async def _claim(self, task_id: str, *, held_epoch: str = "") -> Claim | None:
         """Claim as soon as the store serves. None also once the process hands over: the sweep has the task."""
-        pause = 0.05
+        pause, name = 0.05, new_claim_name()
         while not self._handing_over:
             try:
-                return await self._ledger.claim(task_id, held_epoch=held_epoch)
+                return await self._ledger.claim(task_id, held_epoch=held_epoch, name=name)
             except StoreUnavailable as error:
                 _log.warning("claim_delayed", task_id=task_id, exc_info=error.__cause__)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))

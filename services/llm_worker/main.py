@@ -20,9 +20,10 @@ from shared.runtime.event_loop import DeadLetters, EventLoop, UvloopThread
 from shared.runtime.health import serve_ops
 from shared.runtime.ledger import Ledger
 from shared.runtime.ledger_async import AsyncLedger
+from shared.runtime.pipelined import PipelinedClient
 from shared.runtime.pubsub import Subscriptions
 from shared.runtime.queue_worker import QueueWorker, consuming_broker
-from shared.runtime.store import connect, connect_async
+from shared.runtime.store import connect
 from shared.runtime.sweeper import Sweeper
 
 #: At least so many seconds until a command that the store does not answer counts as lost: here nobody waits, and a loop
@@ -31,6 +32,9 @@ MIN_STORE_TIMEOUT_SECONDS = 5.0
 
 #: Seconds that a hand-over may take: a flush, a renewal, and the provider's connection.
 HAND_OVER_SECONDS = 5.0
+
+#: Seconds that the loop's background work gets to end. All that matters is written by then.
+CLOSE_SECONDS = 1.0
 
 _log = structlog.get_logger()
 
@@ -117,11 +121,7 @@ class LlmWorker:
 
     async def _wire(self) -> Generations:
         settings = self._settings
-        store = connect_async(
-            settings.store_url,
-            pool_size=settings.redis_pool_size,
-            timeout_seconds=self._store_timeout_seconds,
-        )
+        store = PipelinedClient(settings.store_url, timeout_seconds=self._store_timeout_seconds)
         ledger = AsyncLedger(store, settings, worker=settings.worker_name)
         appender = Appender(ledger)
         chat = LitellmChat(demo_url=settings.demo_url)
@@ -149,7 +149,7 @@ class LlmWorker:
     async def _close(self) -> None:
         for task in self._background:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.wait(self._background, timeout=CLOSE_SECONDS)
 
     def _on_loop(self, coroutine: Any) -> Any:
         future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop.loop)

@@ -7,10 +7,17 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from shared.contracts.jobs import LLM_QUEUE
-from shared.runtime.settings import BrokerSettings, EkidenSettings, LedgerSettings, StoreSettings, names_in
+from shared.runtime.settings import (
+    BrokerSettings,
+    EkidenSettings,
+    LedgerSettings,
+    PoolSettings,
+    StoreSettings,
+    names_in,
+)
 
 
-class Settings(EkidenSettings, StoreSettings, BrokerSettings, LedgerSettings):
+class Settings(EkidenSettings, StoreSettings, PoolSettings, BrokerSettings, LedgerSettings):
     """What an operator may set."""
 
     ops_port: int = Field(9103, ge=1, le=65535)

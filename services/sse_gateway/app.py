@@ -9,7 +9,7 @@ from services.sse_gateway.log_reader import LogReader
 from services.sse_gateway.relay import Relay
 from services.sse_gateway.resources.events import Events
 from services.sse_gateway.settings import Settings
-from shared.runtime.store import connect_async
+from shared.runtime.pipelined import PipelinedClient
 from shared.runtime.tokens import EventsTokens
 
 AsgiApp = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
@@ -17,9 +17,7 @@ AsgiApp = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 def create_app(settings: Settings, relay: Relay) -> AsgiApp:
     """The ASGI app. The relay runs from the server's start to its end."""
-    store = connect_async(
-        settings.store_url, pool_size=settings.redis_pool_size, timeout_seconds=settings.store_timeout_seconds
-    )
+    store = PipelinedClient(settings.store_url, timeout_seconds=settings.store_timeout_seconds)
     events = Events(
         reader=LogReader(store),
         relay=relay,

@@ -1,14 +1,12 @@
 """Reads tasks and their logs from the store, for streams that begin, fall behind or resync."""
 
 from dataclasses import dataclass
-from typing import Any
-
-import redis.asyncio
 
 from shared.contracts import keys
-from shared.contracts.entries import LogEntry, from_stream
+from shared.contracts.entries import LogEntry, from_reply
 from shared.contracts.ids import BEFORE_FIRST
 from shared.contracts.transcript import Transcript
+from shared.runtime.pipelined import PipelinedClient
 from shared.runtime.store import store_errors
 
 #: Entries read at once. A page of usual deltas is about 40 kB, well within one subscriber's buffer.
@@ -29,14 +27,14 @@ class TaskState:
 class LogReader:
     """Every method raises StoreUnavailable when the store cannot serve."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client: Any = client
+    def __init__(self, client: PipelinedClient) -> None:
+        self._client = client
 
     async def state(self, task_id: str) -> TaskState | None:
         """A task's state; None where there is no such task."""
         with store_errors():
-            session_id, status, attempt, last_id, end_frame = await self._client.hmget(
-                keys.task(task_id), "session_id", "status", "attempt", "last_id", "end_frame"
+            session_id, status, attempt, last_id, end_frame = await self._client.execute(
+                "HMGET", keys.task(task_id), "session_id", "status", "attempt", "last_id", "end_frame"
             )
         if status is None:
             return None
@@ -55,20 +53,20 @@ class LogReader:
         """
         if cursor == BEFORE_FIRST:
             with store_errors():
-                rows = await self._client.xrange(keys.log(task_id), count=PAGE)
-            entries = [from_stream(*row) for row in rows]
+                rows = await self._client.execute("XRANGE", keys.log(task_id), "-", "+", "COUNT", PAGE)
+            entries = [from_reply(row) for row in rows]
             return entries if entries and entries[0].previous == BEFORE_FIRST.encode() else None
         with store_errors():
-            rows = await self._client.xrange(keys.log(task_id), min=cursor, count=PAGE + 1)
+            rows = await self._client.execute("XRANGE", keys.log(task_id), cursor, "+", "COUNT", PAGE + 1)
         if not rows or rows[0][0] != cursor.encode():
             return None
-        return [from_stream(*row) for row in rows[1:]]
+        return [from_reply(row) for row in rows[1:]]
 
     async def first_id(self, task_id: str) -> str | None:
         """The id of the oldest entry in the log; None where there is no log."""
         with store_errors():
-            rows = await self._client.xrange(keys.log(task_id), count=1)
-        return rows[0][0].decode() if rows else None
+            rows = await self._client.execute("XRANGE", keys.log(task_id), "-", "+", "COUNT", 1)
+        return str(rows[0][0], "ascii") if rows else None
 
     async def transcript(self, task_id: str) -> Transcript:
         """All of the log folded, but for its terminal entry, which no snapshot holds."""
@@ -76,9 +74,9 @@ class LogReader:
         minimum = "-"
         while True:
             with store_errors():
-                rows = await self._client.xrange(keys.log(task_id), min=minimum, count=PAGE)
+                rows = await self._client.execute("XRANGE", keys.log(task_id), minimum, "+", "COUNT", PAGE)
             for row in rows:
-                entry = from_stream(*row)
+                entry = from_reply(row)
                 if entry.type in (b"completed", b"failed", b"cancelled"):
                     return transcript
                 transcript.add(entry)

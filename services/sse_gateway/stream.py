@@ -110,9 +110,7 @@ class TaskStream:
         else:
             await self._replay_from_snapshot(state, self._why_resync(cursor, first_id))
 
-    async def _replay_from_snapshot(
-        self, state: TaskState, reason: Literal["trimmed", "lost", "unknown_cursor"]
-    ) -> None:
+    async def _replay_from_snapshot(self, state: TaskState, reason: Reason) -> None:
         transcript = await self._reader.transcript(self._task_id)
         snapshot = Snapshot(
             task_id=self._task_id,

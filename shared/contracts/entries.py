@@ -4,7 +4,7 @@ In the stream an entry has the fields `p` (id of the entry before), `t` (type) a
 the channel is `<id> <p> <t> <frame>`: three words without spaces, then the frame's bytes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class LogEntry(NamedTuple):
@@ -17,8 +17,14 @@ class LogEntry(NamedTuple):
 
 
 def from_stream(entry_id: bytes, fields: dict[bytes, bytes]) -> LogEntry:
-    """An entry as XRANGE returns it."""
+    """An entry by its id and fields."""
     return LogEntry(entry_id, fields[b"p"], fields[b"t"], fields[b"f"])
+
+
+def from_reply(row: list[Any]) -> LogEntry:
+    """An entry as a row of XRANGE's own reply: its id, then field, value, field, value."""
+    entry_id, flat = row
+    return from_stream(entry_id, dict(zip(flat[::2], flat[1::2], strict=True)))
 
 
 def from_copy(payload: bytes) -> LogEntry:

@@ -17,9 +17,9 @@ INTERRUPT_CHECK_SECONDS: Final = 1.0
 
 
 def is_cancelled() -> bool:
-    """Whether the task that asks has been cancelled. For loops that go on after an error of redis-py's.
+    """Whether the task that asks has been cancelled. For loops that go on after an error.
 
-    On Python 3.11 redis-py waits with `asyncio.wait_for`, which loses a cancellation that comes together with an error.
+    On Python 3.11 `asyncio.wait_for`, which libraries use, loses a cancellation that comes together with an error.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

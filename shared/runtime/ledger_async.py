@@ -3,19 +3,20 @@
 `ledger.py` is the other half, for threads. The scripts say what each call does and returns.
 """
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from shared.contracts import keys
-from shared.contracts.entries import LogEntry, from_stream
+from shared.contracts.entries import LogEntry, from_reply
 from shared.contracts.errors import Fenced, StoreWentBack
 from shared.contracts.ids import BEFORE_FIRST, bucket_of
 from shared.contracts.tasks import Task
 from shared.runtime.ledger import LOG_PAGE
+from shared.runtime.pipelined import PipelinedClient
 from shared.runtime.scripts import APPEND, CLAIM, RENEW, Argument
 from shared.runtime.settings import LedgerSettings
 from shared.runtime.store import store_errors
@@ -41,6 +42,11 @@ class Claim:
     exhausted: bool
 
 
+def new_claim_name() -> str:
+    """A name that no other claim has."""
+    return secrets.token_hex(8)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Entries frozen for one append: sent again it is the same bytes in the same order."""
@@ -59,22 +65,30 @@ class Batch:
 class AsyncLedger:
     """Tasks in the store, for one event loop."""
 
-    def __init__(self, client: redis.asyncio.Redis, settings: LedgerSettings, *, worker: str) -> None:
-        self._client: Any = client
+    def __init__(self, client: PipelinedClient, settings: LedgerSettings, *, worker: str) -> None:
+        self._client = client
         self._settings = settings
         self._worker = worker
 
-    async def claim(self, task_id: str, *, held_epoch: str = "") -> Claim | None:
+    async def claim(self, task_id: str, *, held_epoch: str = "", name: str = "") -> Claim | None:
         """Take a task, or None where there is nothing to do: gone, ended, or somebody else works on it.
 
-        `held_epoch` lets the holder claim again at once, after StoreWentBack. Raises StoreUnavailable.
+        `held_epoch` lets the holder claim again at once, after StoreWentBack. Raises StoreUnavailable: then it is open
+        whether the task is ours, and the same claim may be made again under the same `name`.
         """
         settings = self._settings
         with store_errors():
             reply = await CLAIM.call_async(
                 self._client,
                 [keys.task(task_id), keys.log(task_id), keys.pending(bucket_of(task_id))],
-                [task_id, self._worker, settings.lease_ms, settings.max_crashes, held_epoch],
+                [
+                    task_id,
+                    self._worker,
+                    settings.lease_ms,
+                    settings.max_crashes,
+                    held_epoch,
+                    name or new_claim_name(),
+                ],
             )
         outcome: Outcome = reply[0].decode()
         if outcome not in ("CLAIMED", "EXHAUSTED"):
@@ -102,11 +116,9 @@ class AsyncLedger:
         return [_verdict(reply) for reply in replies]
 
     async def _append(self, batches: Sequence[Batch], command: Command) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for batch in batches:
-            pipeline.execute_command(*command(keys.to_write(batch.task_id), self._arguments(batch)))
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies
+        return await self._client.execute_all(
+            [command(keys.to_write(batch.task_id), self._arguments(batch)) for batch in batches]
+        )
 
     async def renew(self, held: dict[str, str], *, give_back: bool = False) -> set[str]:
         """Extend the leases of tasks (id → epoch), or give them back. Returns the ids that are no longer held.
@@ -118,10 +130,12 @@ class AsyncLedger:
             by_bucket.setdefault(bucket_of(task_id), []).append(task_id)
         lease_ms = 0 if give_back else self._settings.lease_ms
         with store_errors():
-            try:
-                replies = await self._renew_buckets(by_bucket, held, lease_ms, RENEW.command)
-            except NoScriptError:
+            replies = await self._renew_buckets(by_bucket, held, lease_ms, RENEW.command)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
                 replies = await self._renew_buckets(by_bucket, held, lease_ms, RENEW.command_with_text)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
         fenced: set[str] = set()
         for task_ids, reply in zip(by_bucket.values(), replies, strict=True):
             fenced.update(task_id for task_id, kept in zip(task_ids, reply, strict=True) if not kept)
@@ -130,13 +144,12 @@ class AsyncLedger:
     async def _renew_buckets(
         self, by_bucket: dict[str, list[str]], held: dict[str, str], lease_ms: int, command: Command
     ) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
+        commands = []
         for bucket, task_ids in by_bucket.items():
             renew_keys = [keys.pending(bucket), *(keys.task(task_id) for task_id in task_ids)]
             pairs = [text for task_id in task_ids for text in (task_id, held[task_id])]
-            pipeline.execute_command(*command(renew_keys, [lease_ms, *pairs]))
-        replies: list[Any] = await pipeline.execute()
-        return replies
+            commands.append(command(renew_keys, [lease_ms, *pairs]))
+        return await self._client.execute_all(commands)
 
     async def read_log(self, task_id: str) -> list[LogEntry]:
         """All entries of a task's log by now. Raises StoreUnavailable."""
@@ -145,8 +158,8 @@ class AsyncLedger:
         while True:
             after = "-" if cursor == BEFORE_FIRST else f"({cursor}"
             with store_errors():
-                page = await self._client.xrange(keys.log(task_id), min=after, count=LOG_PAGE)
-            entries += [from_stream(entry_id, fields) for entry_id, fields in page]
+                page = await self._client.execute("XRANGE", keys.log(task_id), after, "+", "COUNT", LOG_PAGE)
+            entries += [from_reply(row) for row in page]
             if len(page) < LOG_PAGE:
                 return entries
             cursor = entries[-1].id.decode()

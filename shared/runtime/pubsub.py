@@ -10,13 +10,13 @@ Deliberate, beside redis-py's own Pub/Sub:
 
 import asyncio
 import random
-import ssl
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import hiredis
 import structlog
-from redis.connection import SSLConnection, parse_url
+
+from shared.runtime.connection import Address, RedisConnection, open_connection
 
 #: The longest pause between two tries to connect.
 _MAX_BACKOFF_SECONDS: Final = 1.0
@@ -41,12 +41,15 @@ class Subscriptions:
         on_message: Callable[[bytes, bytes], None],
         on_subscribed: Callable[[bytes], None],
     ) -> None:
-        self._address: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
-        self._prefix = b"S" if sharded else b""
+        self._address = Address(url)
+        self._subscribe = b"SSUBSCRIBE" if sharded else b"SUBSCRIBE"
+        self._unsubscribe = b"SUNSUBSCRIBE" if sharded else b"UNSUBSCRIBE"
         self._on_message = on_message
         self._on_subscribed = on_subscribed
         self._channels: set[bytes] = set()
-        self._connection: _Connection | None = None
+        self._connection: RedisConnection | None = None
+        #: The server has answered something that is no error since the last connect.
+        self._served = False
 
     @property
     def connected(self) -> bool:
@@ -57,13 +60,13 @@ class Subscriptions:
         """Ask for a channel. `on_subscribed` follows, now or when there is a connection again."""
         self._channels.add(channel)
         if self._connection is not None:
-            self._connection.send(self._prefix + b"SUBSCRIBE", channel)
+            self._connection.send((self._subscribe, channel))
 
     def unsubscribe(self, channel: bytes) -> None:
         """Let a channel go. A few messages of it may still come."""
         self._channels.discard(channel)
         if self._connection is not None:
-            self._connection.send(self._prefix + b"UNSUBSCRIBE", channel)
+            self._connection.send((self._unsubscribe, channel))
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
@@ -80,36 +83,26 @@ class Subscriptions:
 
     async def _connected_once(self) -> bool:
         """Be connected until that is over. Whether the server served us at all."""
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(_PING_SECONDS):
-            _, connection = await loop.create_connection(
-                lambda: _Connection(self._receive),
-                self._address.get("host", "127.0.0.1"),
-                self._address.get("port", 6379),
-                ssl=_tls(self._address),
-            )
+        connection = await open_connection(self._address, self._receive, timeout_seconds=_PING_SECONDS)
+        self._served = False
         try:
-            if password := self._address.get("password"):
-                user = self._address.get("username") or "default"
-                connection.send(b"AUTH", user.encode(), password.encode())
-            for channel in self._channels:
-                connection.send(self._prefix + b"SUBSCRIBE", channel)
+            connection.send(*self._address.greeting, *((self._subscribe, channel) for channel in self._channels))
             self._connection = connection
             await self._watch(connection)
         finally:
             self._connection = None
             connection.close()
         _log.warning("pubsub_lost")
-        return connection.served
+        return self._served
 
-    async def _watch(self, connection: "_Connection") -> None:
+    async def _watch(self, connection: RedisConnection) -> None:
         """Return when the connection is lost or dead."""
         while not connection.lost.is_set():
             silent = asyncio.get_running_loop().time() - connection.heard_at
             if silent >= 2 * _PING_SECONDS:
                 return
             if silent >= _PING_SECONDS / 2:
-                connection.send(b"PING")
+                connection.send((b"PING",))
             try:
                 async with asyncio.timeout(_PING_SECONDS / 2):
                     await connection.lost.wait()
@@ -117,6 +110,7 @@ class Subscriptions:
                 continue
 
     def _receive(self, reply: Any) -> None:
+        self._served = self._served or not isinstance(reply, hiredis.ReplyError)
         if isinstance(reply, list) and len(reply) >= 2:
             kind = reply[0]
             if kind in (b"smessage", b"message"):
@@ -127,51 +121,3 @@ class Subscriptions:
             _log.error("pubsub_refused")
             if self._connection is not None:
                 self._connection.close()
-
-
-class _Connection(asyncio.Protocol):
-    """A socket and its parser. Lives until it is lost; is never used again."""
-
-    def __init__(self, receive: Callable[[Any], None]) -> None:
-        self._receive = receive
-        self._reader = hiredis.Reader()
-        self._transport: asyncio.Transport | None = None
-        self.lost = asyncio.Event()
-        #: The server has answered something that is no error.
-        self.served = False
-        self.heard_at = asyncio.get_running_loop().time()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are transports without deriving from asyncio's.
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.heard_at = asyncio.get_running_loop().time()
-        self._reader.feed(data)
-        while (reply := self._reader.gets()) is not False:
-            self.served = self.served or not isinstance(reply, hiredis.ReplyError)
-            self._receive(reply)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost.set()
-
-    def send(self, *words: bytes) -> None:
-        """Send one command; nothing is awaited."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(hiredis.pack_command(words))
-
-    def close(self) -> None:
-        """Drop the connection."""
-        if self._transport is not None:
-            self._transport.abort()
-        self.lost.set()
-
-
-def _tls(address: dict[str, Any]) -> ssl.SSLContext | None:
-    if address.get("connection_class") is not SSLConnection:
-        return None
-    context = ssl.create_default_context(cafile=address.get("ssl_ca_certs"))
-    if address.get("ssl_cert_reqs") == "none":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 import redis
-import redis.asyncio
 
 from shared.contracts import keys
 from shared.contracts.errors import NotFound, SessionBusy
 from shared.contracts.events import Completed
 from shared.contracts.sessions import AnsweredTurn, Message, Turn, conversation
 from shared.contracts.tasks import ENDED, Task
+from shared.runtime.pipelined import PipelinedClient
 from shared.runtime.scripts import BEGIN_TURN
 from shared.runtime.settings import LedgerSettings
 from shared.runtime.store import store_errors
@@ -123,26 +123,28 @@ class Sessions:
 
 
 async def turns_before(
-    client: redis.asyncio.Redis, session_id: str, task_id: str, settings: LedgerSettings
+    client: PipelinedClient, session_id: str, task_id: str, settings: LedgerSettings
 ) -> tuple[list[AnsweredTurn], str]:
     """What a worker needs to answer: the turns before the task's own, and the task's question.
 
     Keeps the answers of those turns alive as long as the session. Raises NotFound when the session or the task's
     turn is gone, StoreUnavailable.
     """
-    untyped: Any = client
     with store_errors():
-        raw_turns = await untyped.lrange(keys.turns(session_id), 0, -1)
+        raw_turns = await client.execute("LRANGE", keys.turns(session_id), 0, -1)
         turns = [_turn_decoder.decode(raw) for raw in raw_turns]
         position = next((place for place, turn in enumerate(turns) if turn.task_id == task_id), None)
         if position is None:
             raise NotFound("session")
         earlier = turns[:position]
-        pipeline = untyped.pipeline(transaction=False)
-        for turn in earlier:
-            pipeline.hgetall(keys.task(turn.task_id))
-            pipeline.pexpire(keys.task(turn.task_id), settings.session_ttl_ms, xx=True)
-        tasks = (await pipeline.execute())[::2] if earlier else []
+        replies = await client.execute_all(
+            [("HGETALL", keys.task(turn.task_id)) for turn in earlier]
+            + [("PEXPIRE", keys.task(turn.task_id), settings.session_ttl_ms, "XX") for turn in earlier]
+        )
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+    tasks = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in replies[: len(earlier)]]
     answered = [_answered(turn, task) for turn, task in zip(earlier, tasks, strict=True)]
     return answered, turns[position].content
 

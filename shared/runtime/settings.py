@@ -35,12 +35,17 @@ class StoreSettings(FromEnvironment):
 
     #: Sessions, tasks, logs.
     store_url: str = Field("redis://127.0.0.1:6379/0", pattern="^(redis|rediss)://")
-    #: Connections of one process to the store. 50 carry the API's 32 threads and the worker's few tasks with
-    #: room to spare; past that a caller waits for a connection instead of failing.
-    redis_pool_size: int = Field(50, ge=2, le=10_000)
     #: Seconds until a command that the store does not answer counts as lost. Below the 2 s in which the API
     #: promises its 503.
     store_timeout_seconds: float = Field(1.5, gt=0, le=60)
+
+
+class PoolSettings(FromEnvironment):
+    """How many threads may talk to Redis at the same time."""
+
+    #: Connections of one process to store and to broker. 50 carry the API's 32 threads, and the acks of a worker's
+    #: 256, with room to spare; past that a caller waits for a connection instead of failing.
+    redis_pool_size: int = Field(50, ge=2, le=10_000)
 
 
 class BrokerSettings(FromEnvironment):

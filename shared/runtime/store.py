@@ -1,4 +1,6 @@
-"""Clients of Redis, set up on purpose, and the one place where redis-py's errors become ours.
+"""The client of Redis for threads, set up on purpose, and the one place where Redis's errors become ours.
+
+`pipelined.py` has the client for event loops.
 
 Deliberate:
 
@@ -12,8 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
-import redis.asyncio
-from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -40,10 +40,6 @@ TRANSIENT: tuple[type[Exception], ...] = (
     OSError,
 )
 
-#: How long a task of an event loop waits for a connection of the pool. Hundreds may want one in the same moment, when
-#: all streams come back or all jobs start; a wait is better than an outage that is none.
-POOL_WAIT_SECONDS = 30.0
-
 #: Replies that mean the same but have no class of their own in redis-py.
 _TRANSIENT_REPLIES = (
     "NOREPLICAS",
@@ -54,6 +50,9 @@ _TRANSIENT_REPLIES = (
     "LOADING",
     "OOM",
     "READONLY",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
 )
 
 
@@ -72,20 +71,6 @@ def connect(url: str, *, pool_size: int, timeout_seconds: float, retries: int = 
         health_check_interval=0,
     )
     return redis.Redis(connection_pool=pool)
-
-
-def connect_async(url: str, *, pool_size: int, timeout_seconds: float) -> redis.asyncio.Redis:
-    """A client for one event loop. Nothing is sent yet. Raises ValueError on a URL that is none."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        url,
-        max_connections=pool_size,
-        timeout=POOL_WAIT_SECONDS,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=AsyncRetry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-        health_check_interval=0,
-    )
-    return redis.asyncio.Redis(connection_pool=pool)
 
 
 @contextmanager

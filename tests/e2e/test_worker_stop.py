@@ -29,7 +29,7 @@ GOES_ON_SECONDS = 12.0
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A relay of two workers with short leases and a short drain."""
-    settings = {"EKIDEN_LEASE_SECONDS": str(LEASE_SECONDS), "EKIDEN_WORKER_DRAIN_SECONDS": "0.2"}
+    settings = {"EKIDEN_LEASE_SECONDS": str(LEASE_SECONDS), "EKIDEN_WORKER_DRAIN_SECONDS": "1"}
     running = System(tmp_path_factory.mktemp("worker_stop"), workers=2, settings=settings)
     running.start()
     yield running
@@ -117,7 +117,7 @@ def stopped(worker: Child) -> Iterator[None]:
 
 def test_a_worker_that_is_told_to_end_hands_its_answer_over(relay: System) -> None:
     expected = said(relay, "Go on.", "demo/rate=0,tokens=90")
-    accepted = relay.post("Go on.", model="demo/rate=30,tokens=90")
+    accepted = relay.post("Go on.", model="demo/rate=20,tokens=90")
     listener = Listener(relay, accepted)
     listener.await_deltas(10)
     leaving = holder(relay, accepted)
@@ -132,7 +132,7 @@ def test_a_worker_that_is_told_to_end_hands_its_answer_over(relay: System) -> No
     client = listener.to_end()
 
     assert_right(client, expected)
-    assert seconds < 3  # 0.2 s of drain, a sweep each second, the model's first word
+    assert seconds < 4  # 1 s of drain, a sweep each second, the model's first word
     assert ending == "exit status 0"
     task = hash_of(relay, accepted)
     assert (task["attempt"], task["crashes"]) == ("2", "0")
@@ -145,7 +145,7 @@ def test_a_worker_that_is_told_to_end_hands_its_answer_over(relay: System) -> No
 def test_a_worker_that_is_told_to_end_lets_a_short_answer_end(relay: System) -> None:
     accepted = relay.post("Go on.", model="demo/rate=200,tokens=60")
     listener = Listener(relay, accepted)
-    listener.await_deltas(40)
+    listener.await_deltas(1)
     leaving = holder(relay, accepted)
 
     leaving.terminate()

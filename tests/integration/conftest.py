@@ -22,8 +22,9 @@ from shared.contracts.ids import bucket_of, new_session_id, new_task_id
 from shared.contracts.tasks import Task
 from shared.runtime.ledger import Ledger
 from shared.runtime.ledger_async import AsyncLedger, Batch, Claim
+from shared.runtime.pipelined import PipelinedClient
 from shared.runtime.settings import LedgerSettings
-from shared.runtime.store import connect, connect_async
+from shared.runtime.store import connect
 from tests.patience import PATIENCE_SECONDS, POLL_SECONDS, wait_until
 
 
@@ -90,7 +91,7 @@ class Hand:
     def __init__(self, url: str, settings: LedgerSettings, name: str) -> None:
         self.name = name
         self._runner = asyncio.Runner()
-        self.client = connect_async(url, pool_size=10, timeout_seconds=5)
+        self.client = PipelinedClient(url, timeout_seconds=5)
         self.ledger = AsyncLedger(self.client, settings, worker=name)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -131,7 +132,7 @@ class Hand:
 
     def close(self) -> None:
         """Let the connections go."""
-        self.run(self.client.aclose(close_connection_pool=True))
+        self.run(self.client.aclose())
         self._runner.close()
 
 

@@ -17,8 +17,9 @@ from shared.contracts.transcript import Transcript
 from shared.runtime.appender import MAX_WAITING_BYTES, Appender, LogWriter
 from shared.runtime.ledger import Ledger
 from shared.runtime.ledger_async import AsyncLedger, Batch
+from shared.runtime.pipelined import PipelinedClient
 from shared.runtime.settings import LedgerSettings
-from shared.runtime.store import connect, connect_async
+from shared.runtime.store import connect
 from tests.integration.conftest import Book, assert_unbroken, completed, until
 
 NASTY_TEXT = 'a b\n\r\n\x00\u2028</script> 駅伝 👩‍👩‍👧‍👦 \\ " e\u0301'
@@ -73,7 +74,7 @@ async def end(running: "asyncio.Task[None]") -> None:
 async def a_desk(url: str) -> AsyncIterator[Desk]:
     """A desk on the store at `url`. Its own time-out is short: some tests take the store away."""
     threads_client = connect(url, pool_size=2, timeout_seconds=5)
-    client = connect_async(url, pool_size=5, timeout_seconds=0.5)
+    client = PipelinedClient(url, timeout_seconds=0.5)
     ledger = AsyncLedger(client, LedgerSettings(), worker="worker")
     appender = Appender(ledger)
     running = asyncio.create_task(appender.run())
@@ -81,7 +82,7 @@ async def a_desk(url: str) -> AsyncIterator[Desk]:
         yield Desk(Book(threads_client, Ledger(threads_client, LedgerSettings())), ledger, appender)
     finally:
         await end(running)
-        await client.aclose(close_connection_pool=True)
+        await client.aclose()
         threads_client.connection_pool.disconnect()
 
 
@@ -249,11 +250,11 @@ async def test_a_store_that_refuses_writes_for_a_while_is_waited_for(
 async def test_scripts_that_are_forgotten_again_and_again_lose_no_writer(store_url: str) -> None:
     async with a_desk(store_url) as desk:
         writer = await desk.take()
-        forgetful = connect_async(store_url, pool_size=1, timeout_seconds=5)
+        forgetful = PipelinedClient(store_url, timeout_seconds=5)
 
         async def forget() -> None:
             while True:
-                await forgetful.script_flush()
+                await forgetful.execute("SCRIPT", "FLUSH")
 
         forgetting = asyncio.create_task(forget())
         for number in range(200):
@@ -261,19 +262,19 @@ async def test_scripts_that_are_forgotten_again_and_again_lose_no_writer(store_u
             await asyncio.sleep(0.001)
         flushed = await asyncio.gather(asyncio.wait_for(writer.flush(), 20), return_exceptions=True)
         await end(forgetting)
-        await forgetful.aclose(close_connection_pool=True)
+        await forgetful.aclose()
 
         assert flushed == [None]
         assert desk.text() == "".join(f"{number} " for number in range(200))
 
 
 async def test_an_appender_that_is_told_to_end_ends_at_any_moment_of_an_outage(own_store: EmbeddedStore) -> None:
-    client = connect_async(own_store.url, pool_size=5, timeout_seconds=0.5)
+    client = PipelinedClient(own_store.url, timeout_seconds=0.5)
     ledger = AsyncLedger(client, LedgerSettings(), worker="worker")
     ended = []
 
     for moment in range(15):
-        await client.ping()  # so that there is a connection that breaks
+        await client.execute("PING")  # so that there is a connection that breaks
         own_store.kill()
         appender = Appender(ledger)
         running = asyncio.create_task(appender.run())
@@ -286,7 +287,7 @@ async def test_an_appender_that_is_told_to_end_ends_at_any_moment_of_an_outage(o
         await end(running)
         await end(appending)
         own_store.start()
-    await client.aclose(close_connection_pool=True)
+    await client.aclose()
 
     assert ended == [True] * 15
 

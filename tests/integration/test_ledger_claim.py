@@ -309,3 +309,15 @@ def test_the_log_goes_on_unbroken_from_attempt_to_attempt(
 
     assert book.said(task_id) == ["a", "b", "c", "d"]
     assert_unbroken(book.log(task_id))
+
+
+def test_a_claim_whose_reply_was_lost_gets_it_when_it_is_made_again(book: Book, worker: Hand) -> None:
+    task_id = book.new_task()
+    first = worker.run(worker.ledger.claim(task_id, name="this claim"))
+
+    again = worker.run(worker.ledger.claim(task_id, name="this claim"))
+    other = worker.run(worker.ledger.claim(task_id, name="another claim"))
+
+    assert (again.epoch, again.last_id) == (first.epoch, first.last_id)
+    assert again.task.attempt == 1
+    assert other is None

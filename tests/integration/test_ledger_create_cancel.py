@@ -15,8 +15,8 @@ from shared.contracts.ids import bucket_of, new_task_id
 from shared.contracts.transcript import Transcript
 from shared.runtime.ledger import Ledger
 from shared.runtime.ledger_async import AsyncLedger
+from shared.runtime.pipelined import PipelinedClient
 from shared.runtime.settings import LedgerSettings
-from shared.runtime.store import connect_async
 from tests.integration.conftest import Attempt, Book, Hand, MakeLedger, assert_unbroken, until
 
 NASTY_TEXTS = {
@@ -290,7 +290,7 @@ async def test_a_cancel_amid_a_fast_writer_keeps_exactly_what_the_log_holds(
     store_url: str, ledger: Ledger, book: Book
 ) -> None:
     task_id = book.new_task()
-    client = connect_async(store_url, pool_size=2, timeout_seconds=5)
+    client = PipelinedClient(store_url, timeout_seconds=5)
     fast = AsyncLedger(client, LedgerSettings(), worker="fast")
     verdicts: list[Exception | None] = []
     cancel = threading.Thread(target=ledger.cancel, args=(task_id,), kwargs={"by": "user"})
@@ -305,7 +305,7 @@ async def test_a_cancel_amid_a_fast_writer_keeps_exactly_what_the_log_holds(
         if verdicts[-1] is not None:
             break
     await until(lambda: not cancel.is_alive())
-    await client.aclose(close_connection_pool=True)
+    await client.aclose()
 
     said = book.said(task_id)
     assert isinstance(verdicts[-1], Fenced)

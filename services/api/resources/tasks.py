@@ -1,6 +1,7 @@
 """GET /tasks/{id}, its events (handed to the gateway) and its Stop."""
 
 import falcon
+import structlog
 
 from services.api.handoff import Handoff
 from services.api.identity import owner_of
@@ -13,6 +14,8 @@ from shared.contracts.tasks import Task
 from shared.contracts.usage import bytes_of
 from shared.runtime.ledger import Ledger
 from shared.runtime.sessions import Sessions
+
+_log = structlog.get_logger()
 
 
 class Tasks:
@@ -37,6 +40,7 @@ class Tasks:
         task = self._own(req, task_id)
         if not task.ended:
             self._ledger.cancel(task_id, by="user", asked_bytes=self._asked_bytes(task, task_id))
+            _log.info("task_cancelled", task_id=task_id)
         self._answer(req, resp, self._own(req, task_id), task_id)
 
     def _own(self, req: falcon.Request, task_id: str) -> Task:

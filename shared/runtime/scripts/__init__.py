@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
+from shared.runtime.pipelined import PipelinedClient
+
 Argument = str | bytes | int
 
 
@@ -31,8 +33,6 @@ class Script:
         """The EVAL command, which a store that has forgotten its scripts understands too, and remembers."""
         return ("EVAL", self.text, len(keys), *keys, *args)
 
-    # The clients are Any here: redis-py leaves `execute_command` untyped.
-
     def call(self, client: Any, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Run the script and return its reply."""
         try:
@@ -40,12 +40,12 @@ class Script:
         except NoScriptError:
             return client.execute_command(*self.command_with_text(keys, args))
 
-    async def call_async(self, client: Any, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+    async def call_async(self, client: PipelinedClient, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Run the script and return its reply."""
         try:
-            return await client.execute_command(*self.command(keys, args))
+            return await client.execute(*self.command(keys, args))
         except NoScriptError:
-            return await client.execute_command(*self.command_with_text(keys, args))
+            return await client.execute(*self.command_with_text(keys, args))
 
 
 CREATE: Final = Script("create")
