@@ -1,0 +1,130 @@
+"""What a person sees of an answer, whatever becomes of it, and that the server knows the same."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.chat_page import ENGLISH, JAPANESE, ChatPage, Words
+from tests.browser.conftest import OpenChat
+from tests.browser.site import Site
+from tests.patience import wait_until
+
+QUESTIONS = {ENGLISH: "What is an ekiden, and who runs it?", JAPANESE: "駅伝とは何ですか。だれが走りますか。"}
+
+languages = pytest.mark.parametrize("words", [ENGLISH, JAPANESE], ids=["english", "japanese"])
+
+
+def assert_only_ever_grew(chat: ChatPage) -> None:
+    """Nothing was doubled, lost or taken back, not for the blink of an eye."""
+    whole = chat.shown()
+    assert [text for text in chat.texts if not whole.startswith(text)] == []
+
+
+@languages
+def test_an_answer_grows_until_it_is_the_whole_text(site: Site, open_chat: OpenChat, words: Words) -> None:
+    chat = open_chat(site, words)
+
+    chat.ask(QUESTIONS[words], "demo/rate=40,tokens=60")
+    chat.await_text(20)
+    expect(chat.stop).to_be_enabled()
+    expect(chat.note).to_have_text(words.answering)
+    chat.await_end()
+
+    task = chat.task()
+    assert task["status"] == "completed"
+    assert chat.shown() == task["content"]
+    assert len(set(chat.texts)) > 10
+    assert_only_ever_grew(chat)
+    expect(chat.questions).to_have_text([QUESTIONS[words]])
+    expect(chat.note).to_contain_text("60")
+
+
+@languages
+def test_stop_keeps_the_text_and_closes_the_connection_to_the_provider(
+    site: Site, open_chat: OpenChat, words: Words
+) -> None:
+    chat = open_chat(site, words)
+    before = site.system.model_stats()["cancelled"]
+    chat.ask(QUESTIONS[words], "demo/rate=10,tokens=1000")
+    chat.await_text(40)  # a second and more: a click just after Send would not count
+
+    chat.stop.click()
+    chat.await_end()
+
+    task = chat.task()
+    assert task["status"] == "cancelled"
+    assert chat.shown() == task["content"] != ""
+    expect(chat.note).to_contain_text(words.stopped)
+    wait_until(lambda: site.system.model_stats()["cancelled"] == before + 1, what="the provider's connection closed")
+    assert site.system.model_stats()["open_connections"] == 0
+    assert_only_ever_grew(chat)
+
+
+@languages
+def test_a_reload_finds_the_answer_going_on(site: Site, open_chat: OpenChat, words: Words) -> None:
+    chat = open_chat(site, words)
+    chat.ask(QUESTIONS[words], "demo/rate=25,tokens=80")
+    chat.await_text(30)
+
+    chat.page.reload()
+    chat.await_text(40)
+    chat.await_end()
+
+    task = chat.task()
+    assert task["status"] == "completed"
+    assert chat.shown() == task["content"]
+    assert_only_ever_grew(chat)
+    expect(chat.questions).to_have_text([QUESTIONS[words]])
+    expect(chat.answers).to_have_count(1)
+    assert chat.questions_posted == 1
+
+
+def test_a_gateway_killed_and_started_again_costs_no_word(chat: ChatPage, site: Site) -> None:
+    chat.excuse("net::ERR_")
+    chat.ask(QUESTIONS[JAPANESE], "demo/rate=15,tokens=80")
+    chat.await_text(20)
+
+    site.system.gateway.kill()
+    expect(chat.note).to_have_text(chat.words.reconnecting)
+    seen = chat.shown()
+    site.system.restart(site.system.gateway)
+    chat.await_text(len(seen) + 1)
+    chat.await_end()
+
+    task = chat.task()
+    assert task["status"] == "completed"
+    assert chat.shown() == task["content"]
+    assert_only_ever_grew(chat)
+    assert chat.questions_posted == 1
+
+
+@languages
+def test_a_failed_answer_says_so_and_can_be_tried_again(site: Site, open_chat: OpenChat, words: Words) -> None:
+    chat = open_chat(site, words)
+    chat.ask(QUESTIONS[words], "demo/status=500")
+    expect(chat.answers.last).to_contain_text(words.unavailable)
+    assert chat.task()["status"] == "failed"
+
+    chat.choose_model("demo/rate=0")
+    chat.sent_by(chat.retry)
+    chat.await_end()
+
+    task = chat.task()
+    assert task["status"] == "completed"
+    assert chat.shown() == task["content"]
+    expect(chat.questions).to_have_text([QUESTIONS[words]])
+    expect(chat.answers).to_have_count(1)
+
+
+def test_markup_in_a_question_and_in_its_answer_is_text(chat: ChatPage) -> None:
+    attack = """<img src=x onerror="document.title='ran'"><script>document.title='ran'</script><b>駅伝</b> &amp;"""
+
+    chat.ask(attack, "demo/echo,rate=0")
+    chat.await_end()
+    answered = chat.shown()
+    chat.page.reload()
+    expect(chat.text).to_have_text(attack)
+
+    assert answered == chat.shown() == chat.task()["content"] == attack
+    expect(chat.questions).to_have_text([attack])
+    expect(chat.page.locator("#log :is(img, script, b)")).to_have_count(0)
+    assert chat.page.title() == "駅伝 Ekiden"
