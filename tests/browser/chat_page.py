@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Locator, Request, expect
 
@@ -158,7 +158,8 @@ class ChatPage:
 
     def shown(self) -> str:
         """The answer's text, byte for byte: a locator's own words would have their white space tidied up."""
-        return self.text.evaluate("element => element.textContent")
+        text: str = self.text.evaluate("element => element.textContent")
+        return text
 
     # What is behind it
 
@@ -191,6 +192,12 @@ class ChatPage:
 
     def _note_request(self, request: Request) -> None:
         self.requests.append(request)
+
+
+class OpenChat(Protocol):
+    """Opens the page in a browser without history; `look` are Playwright's options of a new context."""
+
+    def __call__(self, site: Site, words: Words = ENGLISH, **look: object) -> ChatPage: ...
 
 
 def _is_question(request: Request) -> bool:

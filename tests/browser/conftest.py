@@ -2,22 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Protocol
 
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser.chat_page import ENGLISH, ChatPage, Words
+from tests.browser.chat_page import ENGLISH, ChatPage, OpenChat, Words
 from tests.browser.chromium import chromium
-from tests.browser.site import Site, two_ports_of
-from tests.needs import needs
+from tests.browser.site import Site, behind, two_ports_of
+from tests.edge import BEHIND_THE_EDGE, edge_before
+from tests.needs import program
 from tests.system import System
-
-
-class OpenChat(Protocol):
-    """Opens the chat page in a browser without history; `look` are Playwright's options of a new context."""
-
-    def __call__(self, site: Site, words: Words = ..., **look: object) -> ChatPage: ...
 
 
 # Not of the session: an event loop of Playwright's runs in this thread for as long as it lives, and the tests of
@@ -25,7 +19,7 @@ class OpenChat(Protocol):
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """One Chromium."""
-    with chromium(needs("chromium")) as running:
+    with chromium(program("chromium")) as running:
         yield running
 
 
@@ -35,7 +29,21 @@ def two_ports(system: System) -> Site:
     return two_ports_of(system)
 
 
-@pytest.fixture(params=["two_ports"])
+@pytest.fixture(scope="session")
+def one_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Behind the edge: Nginx hands over to the gateway, which the browser never sees."""
+    directory = tmp_path_factory.mktemp("one_origin")
+    program("nginx")  # before a relay is started in vain
+    relay = System(directory, settings=BEHIND_THE_EDGE)
+    relay.start()
+    try:
+        with edge_before(relay, directory / "edge") as edge:
+            yield behind(edge, relay)
+    finally:
+        relay.stop()
+
+
+@pytest.fixture(params=["two_ports", "one_origin"])
 def site(request: pytest.FixtureRequest) -> Site:
     """Each hand-off in turn."""
     site: Site = request.getfixturevalue(request.param)

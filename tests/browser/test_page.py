@@ -3,8 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.chat_page import ENGLISH, JAPANESE, ChatPage, Words
-from tests.browser.conftest import OpenChat
+from tests.browser.chat_page import ENGLISH, JAPANESE, ChatPage, OpenChat, Words
 from tests.browser.site import Site
 from tests.patience import wait_until
 
@@ -23,10 +22,11 @@ def assert_only_ever_grew(chat: ChatPage) -> None:
 def test_an_answer_grows_until_it_is_the_whole_text(site: Site, open_chat: OpenChat, words: Words) -> None:
     chat = open_chat(site, words)
 
-    chat.ask(QUESTIONS[words], "demo/rate=40,tokens=60")
-    chat.await_text(20)
-    expect(chat.stop).to_be_enabled()
-    expect(chat.note).to_have_text(words.answering)
+    chat.ask(QUESTIONS[words], "demo/rate=60,tokens=90")
+    chat.await_text(10)
+    with site.silent_model():
+        expect(chat.stop).to_be_enabled()
+        expect(chat.note).to_have_text(words.answering)
     chat.await_end()
 
     task = chat.task()
@@ -35,7 +35,7 @@ def test_an_answer_grows_until_it_is_the_whole_text(site: Site, open_chat: OpenC
     assert len(set(chat.texts)) > 10
     assert_only_ever_grew(chat)
     expect(chat.questions).to_have_text([QUESTIONS[words]])
-    expect(chat.note).to_contain_text("60")
+    expect(chat.note).to_contain_text("90")
 
 
 @languages
@@ -44,8 +44,8 @@ def test_stop_keeps_the_text_and_closes_the_connection_to_the_provider(
 ) -> None:
     chat = open_chat(site, words)
     before = site.system.model_stats()["cancelled"]
-    chat.ask(QUESTIONS[words], "demo/rate=10,tokens=1000")
-    chat.await_text(40)  # a second and more: a click just after Send would not count
+    chat.ask(QUESTIONS[words], "demo/first=0.6,rate=20,tokens=1000")  # a click just after Send would not count
+    chat.await_text(10)
 
     chat.stop.click()
     chat.await_end()
@@ -62,15 +62,19 @@ def test_stop_keeps_the_text_and_closes_the_connection_to_the_provider(
 @languages
 def test_a_reload_finds_the_answer_going_on(site: Site, open_chat: OpenChat, words: Words) -> None:
     chat = open_chat(site, words)
-    chat.ask(QUESTIONS[words], "demo/rate=25,tokens=80")
-    chat.await_text(30)
+    chat.ask(QUESTIONS[words], "demo/rate=60,tokens=90")
+    chat.await_text(10)
 
-    chat.page.reload()
-    chat.await_text(40)
+    with site.silent_model():
+        seen = chat.shown()
+        chat.page.reload()
+        chat.await_text(len(seen))
+        expect(chat.stop).to_be_enabled()
     chat.await_end()
 
     task = chat.task()
     assert task["status"] == "completed"
+    assert len(seen) < len(chat.shown())
     assert chat.shown() == task["content"]
     assert_only_ever_grew(chat)
     expect(chat.questions).to_have_text([QUESTIONS[words]])
@@ -80,14 +84,16 @@ def test_a_reload_finds_the_answer_going_on(site: Site, open_chat: OpenChat, wor
 
 def test_a_gateway_killed_and_started_again_costs_no_word(chat: ChatPage, site: Site) -> None:
     chat.excuse("net::ERR_")
-    chat.ask(QUESTIONS[JAPANESE], "demo/rate=15,tokens=80")
-    chat.await_text(20)
+    chat.ask(QUESTIONS[JAPANESE], "demo/rate=30,tokens=90")
+    chat.await_text(10)
 
     site.system.gateway.kill()
     expect(chat.note).to_have_text(chat.words.reconnecting)
     seen = chat.shown()
-    site.system.restart(site.system.gateway)
-    chat.await_text(len(seen) + 1)
+    wait_until(lambda: len(chat.task()["content"]) > len(seen), what="words that nobody could bring to the page")
+    with site.silent_model():
+        site.system.restart(site.system.gateway)
+        chat.await_text(len(seen) + 1)
     chat.await_end()
 
     task = chat.task()
