@@ -176,6 +176,11 @@ class ChatPage:
         """The test itself provokes console errors that contain these words."""
         self._excused.append(complaint)
 
+    def complained(self) -> list[str]:
+        """What the browser has complained of until now: Playwright hands it over while it waits for something else."""
+        self.page.title()
+        return self.complaints
+
     def assert_well_behaved(self) -> None:
         """No error, nothing that the page's policy forbids, no word to a third party."""
         complaints = [one for one in self.complaints if not any(words in one for words in self._excused)]

@@ -44,10 +44,12 @@ def one_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(params=["two_ports", "one_origin"])
-def site(request: pytest.FixtureRequest) -> Site:
-    """Each hand-off in turn."""
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Each hand-off in turn; whole again for the next test, whatever became of this one."""
     site: Site = request.getfixturevalue(request.param)
-    return site
+    yield site
+    if not site.system.gateway.is_running():
+        site.system.restart(site.system.gateway)
 
 
 @pytest.fixture
@@ -68,6 +70,7 @@ def open_chat(browser: Browser) -> Iterator[OpenChat]:
     for chat in opened:
         for task_id in chat.task_ids:
             chat.site.system.http.post(f"/api/async/tasks/{task_id}/cancel")
+    for chat in opened:
         chat.assert_well_behaved()
 
 

@@ -134,3 +134,22 @@ def test_markup_in_a_question_and_in_its_answer_is_text(chat: ChatPage) -> None:
     expect(chat.questions).to_have_text([attack])
     expect(chat.page.locator("#log :is(img, script, b)")).to_have_count(0)
     assert chat.page.title() == "駅伝 Ekiden"
+
+
+def test_the_policy_lets_neither_scripts_in_nor_words_out(chat: ChatPage) -> None:
+    chat.excuse("Content Security Policy")
+
+    chat.page.evaluate("""() => {
+      globalThis.forbidden = [];
+      document.addEventListener("securitypolicyviolation", (event) => forbidden.push(event.effectiveDirective));
+      const script = document.createElement("script");
+      script.textContent = "document.title = 'ran'";
+      document.head.append(script);
+      document.body.insertAdjacentHTML("beforeend", `<img src="data:," onerror="document.title = 'ran'">`);
+      fetch("http://127.0.0.1:9/").catch(() => {});
+    }""")
+    chat.page.wait_for_function("() => forbidden.length === 3")
+
+    assert sorted(chat.page.evaluate("forbidden")) == ["connect-src", "script-src-attr", "script-src-elem"]
+    assert chat.page.title() == "駅伝 Ekiden"
+    wait_until(lambda: len(chat.complained()) >= 3, what="what every other test takes for a fault")

@@ -50,6 +50,7 @@ export class Composer {
     if (text === "" || this.#state.isRunning || this.#state.isBlocked) return;
     this.#text.value = "";
     this.#fit();
+    this.focus(); // a click has left it on the button, which from now on stops the answer
     this.#onSend(text);
   }
 
