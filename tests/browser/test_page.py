@@ -38,13 +38,10 @@ def test_an_answer_grows_until_it_is_the_whole_text(site: Site, open_chat: OpenC
     expect(chat.note).to_contain_text("90")
 
 
-@languages
-def test_stop_keeps_the_text_and_closes_the_connection_to_the_provider(
-    site: Site, open_chat: OpenChat, words: Words
-) -> None:
-    chat = open_chat(site, words)
+def test_stop_keeps_the_text_and_closes_the_connection_to_the_provider(site: Site, open_chat: OpenChat) -> None:
+    chat = open_chat(site, JAPANESE)
     before = site.system.model_stats()["cancelled"]
-    chat.ask(QUESTIONS[words], "demo/first=0.6,rate=20,tokens=1000")  # a click just after Send would not count
+    chat.ask(QUESTIONS[JAPANESE], "demo/first=0.6,rate=20,tokens=1000")  # a click just after Send would not count
     chat.await_text(10)
 
     chat.stop.click()
@@ -53,16 +50,18 @@ def test_stop_keeps_the_text_and_closes_the_connection_to_the_provider(
     task = chat.task()
     assert task["status"] == "cancelled"
     assert chat.shown() == task["content"] != ""
-    expect(chat.note).to_contain_text(words.stopped)
+    expect(chat.note).to_contain_text(JAPANESE.stopped)
     wait_until(lambda: site.system.model_stats()["cancelled"] == before + 1, what="the provider's connection closed")
     assert site.system.model_stats()["open_connections"] == 0
     assert_only_ever_grew(chat)
 
 
-@languages
-def test_a_reload_finds_the_answer_going_on(site: Site, open_chat: OpenChat, words: Words) -> None:
-    chat = open_chat(site, words)
-    chat.ask(QUESTIONS[words], "demo/rate=60,tokens=90")
+def test_a_reload_finds_the_conversation_and_its_answer_going_on(chat: ChatPage, site: Site) -> None:
+    chat.ask(QUESTIONS[ENGLISH], "demo/rate=0,tokens=30")
+    chat.await_end()
+    first = chat.shown()
+    chat.texts.clear()
+    chat.ask(QUESTIONS[JAPANESE], "demo/rate=60,tokens=90")
     chat.await_text(10)
 
     with site.silent_model():
@@ -77,9 +76,9 @@ def test_a_reload_finds_the_answer_going_on(site: Site, open_chat: OpenChat, wor
     assert len(seen) < len(chat.shown())
     assert chat.shown() == task["content"]
     assert_only_ever_grew(chat)
-    expect(chat.questions).to_have_text([QUESTIONS[words]])
-    expect(chat.answers).to_have_count(1)
-    assert chat.questions_posted == 1
+    expect(chat.questions).to_have_text([QUESTIONS[ENGLISH], QUESTIONS[JAPANESE]])
+    expect(chat.answers.locator("> .text")).to_have_text([first, task["content"]])
+    assert chat.questions_posted == 2
 
 
 def test_a_gateway_killed_and_started_again_costs_no_word(chat: ChatPage, site: Site) -> None:
@@ -103,11 +102,9 @@ def test_a_gateway_killed_and_started_again_costs_no_word(chat: ChatPage, site: 
     assert chat.questions_posted == 1
 
 
-@languages
-def test_a_failed_answer_says_so_and_can_be_tried_again(site: Site, open_chat: OpenChat, words: Words) -> None:
-    chat = open_chat(site, words)
-    chat.ask(QUESTIONS[words], "demo/status=500")
-    expect(chat.answers.last).to_contain_text(words.unavailable)
+def test_a_failed_answer_says_so_and_can_be_tried_again(chat: ChatPage) -> None:
+    chat.ask(QUESTIONS[ENGLISH], "demo/status=500")
+    expect(chat.answers.last).to_contain_text(ENGLISH.unavailable)
     assert chat.task()["status"] == "failed"
 
     chat.choose_model("demo/rate=0")
@@ -117,7 +114,7 @@ def test_a_failed_answer_says_so_and_can_be_tried_again(site: Site, open_chat: O
     task = chat.task()
     assert task["status"] == "completed"
     assert chat.shown() == task["content"]
-    expect(chat.questions).to_have_text([QUESTIONS[words]])
+    expect(chat.questions).to_have_text([QUESTIONS[ENGLISH]])
     expect(chat.answers).to_have_count(1)
 
 
