@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._done: asyncio.Future[None] | None = None
-        self._consume: Callable[[bytes], None] = len
+        self._consume: Callable[[bytes], None] = _ignore
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.usable = False
@@ -187,6 +187,10 @@ async def ask_at_once(visitors: list[Visitor], url: str, asked: Ask) -> Batch:
     return Batch(answers=answers, wall_seconds=time.perf_counter() - began)
 
 
+def _ignore(body: bytes) -> None:
+    """What comes before anything was asked."""
+
+
 def _post(url: str, body: bytes) -> bytes:
     parts = urlsplit(url)
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
@@ -195,4 +199,6 @@ def _post(url: str, body: bytes) -> bytes:
 
 def _get(url: str) -> bytes:
     parts = urlsplit(url)
-    return f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: text/event-stream\r\n\r\n".encode()
+    return (
+        f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: text/event-stream\r\n\r\n".encode()
+    )

@@ -30,6 +30,9 @@ READY_SECONDS = 60.0
 #: Answers that the old design's worker carries at a time: Celery's default is one process a core; it had four.
 CELERY_PROCESSES = 4
 
+#: What each of them logs once it may be asked. As in `celery_flask/worker.py`, whose import would bring litellm here.
+WARM = "litellm is warm"
+
 #: Streams that its web server carries at a time: each holds a thread, and fifty come at once.
 FLASK_THREADS = 64
 
@@ -41,9 +44,10 @@ LINE_BYTES = 16 * 1024 * 1024
 
 
 class Subject(Protocol):
-    """Something that answers. `children` are its processes by what they do."""
+    """Something that answers. `children` are its processes by what they do, `worker` the one that calls the model."""
 
     name: str
+    worker: str
 
     @property
     def children(self) -> dict[str, Child]: ...
@@ -53,6 +57,8 @@ class Subject(Protocol):
     def stop(self) -> None: ...
 
     async def ask(self, asked: Ask) -> Batch: ...
+
+    def disconnect(self) -> None: ...
 
 
 class Relay:
@@ -74,9 +80,16 @@ class Relay:
             for visitor in visitors:
                 visitor.close()
 
+    def disconnect(self) -> None:
+        """Let the connections go that are kept from one asking to the next; on the event loop that asked."""
+        self._regular.close()
+        self._regular = Visitor()
+
 
 class Ekiden(Relay):
     """The whole system with one llm_worker, as `make run` has it."""
+
+    worker = "llm_worker"
 
     def __init__(self, directory: Path) -> None:
         self._system = System(directory / "ekiden")
@@ -107,6 +120,8 @@ class Ekiden(Relay):
 class OldDesign(Relay):
     """Celery, Flask and Redis Pub/Sub."""
 
+    worker = "celery"
+
     def __init__(self, directory: Path, model_url: str) -> None:
         port = free_block(2)
         self._port = port
@@ -132,8 +147,7 @@ class OldDesign(Relay):
         self._web.start()
         self._worker.start()
         _await_ready(self._web, lambda: answers_ok(self._port, "/healthz"))
-        # Celery says so once every process of its pool has made its first call to litellm.
-        _await_ready(self._worker, lambda: " ready." in self._worker.log.read_text())
+        _await_ready(self._worker, lambda: self._worker.log.read_text().count(WARM) >= CELERY_PROCESSES)
 
     def stop(self) -> None:
         """Stop all."""
@@ -143,6 +157,8 @@ class OldDesign(Relay):
 
 class LitellmAlone:
     """The ceiling: the same calls to the model in one process, and nothing else."""
+
+    worker = "litellm"
 
     def __init__(self, directory: Path, model_url: str) -> None:
         self.name = "litellm alone"
@@ -163,6 +179,9 @@ class LitellmAlone:
     def stop(self) -> None:
         """Stop it."""
         stop([self._child])
+
+    def disconnect(self) -> None:
+        """No connection is kept."""
 
     async def ask(self, asked: Ask) -> Batch:
         """Have it ask the model, and tell what came of it."""

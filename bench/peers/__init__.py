@@ -1,4 +1,4 @@
-"""What Ekiden is measured beside. Each is written as its parts' own documentation would have it: none is set up to lose.
+"""What Ekiden is measured beside, each written as the documentation of its parts would have it: none is set up to lose.
 
 `celery_flask`: the design that Ekiden takes the place of. `litellm_alone`: the calls to the model with nothing around
 them, which no relay that uses litellm can beat.

@@ -15,11 +15,15 @@ import litellm
 import redis
 from celery import Celery
 from celery.signals import worker_process_init
+from celery.utils.log import get_logger
 
 from bench.peers.celery_flask import channel
 
 #: The model server, as an OpenAI base URL.
 MODEL_URL = os.environ.get("PEER_MODEL_URL", "http://127.0.0.1:8082/v1")
+
+#: What each process of the pool logs once it may be asked.
+WARM = "litellm is warm"
 
 #: Seconds that a process of the pool may take until it is ready: its first call to litellm is part of that.
 START_SECONDS = 60.0
@@ -43,6 +47,7 @@ loop = asyncio.new_event_loop()
 def warm_up(**_: Any) -> None:
     """Make one call, so that nobody waits for what litellm imports at its first."""
     loop.run_until_complete(_relay("demo/first=0,rate=0,tokens=3", "warm up", channel.name("warm-up")))
+    get_logger(__name__).info(WARM)
 
 
 @app.task(name="answer")
