@@ -1,4 +1,5 @@
-"""The demo model: a small server that speaks the OpenAI protocol and misbehaves on request.
+"""The demo model: a small server that speaks three providers' protocols and misbehaves on request.
 
-Start it with ``python -m demo.model``. What it does is asked for in the model's name, see `behaviour`.
+Start it with ``python -m demo.model``. It is asked as OpenAI, as Anthropic or as Gemini is asked; what it does is
+asked for in the model's name, see `behaviour`.
 """

@@ -1,5 +1,7 @@
 """Serve the demo model: `python -m demo.model --host 127.0.0.1 --port 8082`.
 
+`--names` are the names of models that it answers to, `demo` unless told otherwise; see `behaviour`.
+
 Prints one line when it listens. Port 0 takes a free one, and the line names it. SIGTERM and SIGINT end it
 at once with exit code 0; the streams that are open then are cut.
 """
@@ -14,6 +16,7 @@ from types import FrameType
 import uvicorn
 
 from demo.model.app import create_app
+from demo.model.behaviour import NAMES
 
 #: Idle connections stay open this long, in seconds: longer than the pools of the usual clients keep theirs,
 #: so that no request is sent into a connection that is just being closed.
@@ -27,7 +30,7 @@ def main() -> None:
     arguments = _parse_arguments()
     logging.getLogger("uvicorn.error").addFilter(_is_no_broken_answer)
     config = uvicorn.Config(
-        create_app(),
+        create_app(arguments.names),
         host=arguments.host,
         port=arguments.port,
         loop="uvloop",
@@ -73,6 +76,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--host", default=os.environ.get("EKIDEN_DEMO_HOST", "127.0.0.1"))
     # a default that is a string goes through `type` as well, so a bad environment is reported like a bad flag
     parser.add_argument("--port", type=int, default=os.environ.get("EKIDEN_DEMO_PORT", "8082"))
+    parser.add_argument("--names", type=lambda names: names.split(","), default=NAMES, metavar="NAME,…")
     return parser.parse_args()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from demo.model.behaviour import Behaviour
-from demo.model.openai_protocol import Message, Token
+from demo.model.protocol import Message, Token
 
 #: Length of an answer that may choose, in tokens; the sentence that reaches it is finished.
 NATURAL_TOKENS = (60, 80)
@@ -164,7 +164,7 @@ def compose(messages: list[Message], behaviour: Behaviour) -> list[Token]:
     tokens: list[Token] = []
     if behaviour.reasoning:
         thought = _split(phrases.thought.format_map(values), phrases, dice)
-        tokens = [Token("reasoning_content", text) for text in thought]
+        tokens = [Token("reasoning", text) for text in thought]
     if behaviour.echo:
         words = _pieces(asked[-1], 5, dice)
     else:

@@ -1,24 +1,32 @@
 """The demo model's HTTP side: a plain ASGI application.
 
-    POST /v1/chat/completions   an answer, streamed or whole      GET /healthz   200 as long as it runs
-    GET  /v1/models             names worth trying                GET /stats     what tests look at
+    POST /v1/chat/completions         an answer as OpenAI gives it, streamed or whole
+    POST /v1/messages                 the same as Anthropic gives it
+    POST /v1beta/models/<model>:…     the same as Gemini gives it
+    GET  /v1/models                   names worth trying, in OpenAI's words
+    GET  /healthz                     200 as long as it runs
+    GET  /stats                       what tests look at
 
 Deliberate: every completion has its own watcher on `receive()`, so that a client's leaving is noticed while the
 model is silent. A server that looks only when it sends would never notice.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
 
+from demo.model.anthropic_protocol import AnthropicProtocol
+from demo.model.behaviour import NAMES
 from demo.model.completion import complete
-from demo.model.openai_protocol import ApiError, encode_models, parse_request
+from demo.model.gemini_protocol import GeminiProtocol
+from demo.model.openai_protocol import OpenAiProtocol, encode_models
+from demo.model.protocol import Call, ChatProtocol, Refusal
 from demo.model.wire import Receive, Scope, Send, respond
 
-Handler = Callable[[Receive, Send], Awaitable[None]]
+Page = Callable[[Send], Awaitable[None]]
 
 #: Largest request body, in bytes: far more than a conversation, small enough to keep in memory.
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -27,8 +35,13 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 LISTED_MODELS = ("demo", "demo/rate=5", "demo/tokens=500", "demo/reasoning", "demo/echo", "demo/first=5")
 
 
-def create_app() -> "DemoModel":
-    return DemoModel()
+#: The first that owns a path speaks there; the last owns all.
+PROTOCOLS: tuple[ChatProtocol, ...] = (AnthropicProtocol(), GeminiProtocol(), OpenAiProtocol())
+
+
+def create_app(names: Iterable[str] = NAMES) -> "DemoModel":
+    """The demo model, known under `names`."""
+    return DemoModel(tuple(names))
 
 
 @dataclass(slots=True)
@@ -47,47 +60,56 @@ class ClientLeft(Exception):
 class DemoModel:
     """The ASGI application. Keeps nothing between two requests but `stats`."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
         self.stats = Stats()
-        self._routes: dict[str, tuple[str, Handler]] = {
-            "/v1/chat/completions": ("POST", self.on_completion),
-            "/v1/models": ("GET", self.on_models),
-            "/healthz": ("GET", self.on_healthz),
-            "/stats": ("GET", self.on_stats),
+        self._names = names
+        self._pages: dict[str, Page] = {
+            "/v1/models": self.on_models,
+            "/healthz": self.on_healthz,
+            "/stats": self.on_stats,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+        protocol = next(protocol for protocol in PROTOCOLS if protocol.owns(path))
         try:
-            path = scope["path"]
-            if path not in self._routes:
-                raise ApiError(404, f"Unknown path: {scope['method']} {path}", code="unknown_url")
-            method, handler = self._routes[path]
-            if scope["method"] != method:
-                allow = (b"allow", method.encode())
-                raise ApiError(405, f"{path} takes {method} only", code="method_not_allowed", headers=(allow,))
-            await handler(receive, send)
-        except ApiError as error:
-            await respond(send, error.body, status=error.status, headers=error.headers)
+            if page := self._pages.get(path):
+                _check_method(method, path, "GET")
+                await page(send)
+            elif protocol.serves(path):
+                _check_method(method, path, "POST")
+                await self.on_completion(protocol, scope, receive, send)
+            else:
+                raise Refusal(404, f"Unknown path: {method} {path}", code="unknown_url")
+        except Refusal as refusal:
+            body, headers = protocol.refuse(refusal)
+            await respond(send, body, status=refusal.status, headers=headers)
 
-    async def on_models(self, receive: Receive, send: Send) -> None:
+    async def on_models(self, send: Send) -> None:
         await respond(send, encode_models(LISTED_MODELS))
 
-    async def on_healthz(self, receive: Receive, send: Send) -> None:
+    async def on_healthz(self, send: Send) -> None:
         await respond(send, b'{"status":"ok"}')
 
-    async def on_stats(self, receive: Receive, send: Send) -> None:
+    async def on_stats(self, send: Send) -> None:
         await respond(send, msgspec.json.encode(asdict(self.stats)))
 
-    async def on_completion(self, receive: Receive, send: Send) -> None:
+    async def on_completion(self, protocol: ChatProtocol, scope: Scope, receive: Receive, send: Send) -> None:
         self.stats.requests += 1
         self.stats.open_connections += 1
         try:
-            request = parse_request(await _read_body(receive))
-            await _until_client_leaves(complete(request, send), receive)
+            question = protocol.parse(await _read_call(scope, receive))
+            await _until_client_leaves(complete(protocol, question, self._names, send), receive)
         except ClientLeft:
             self.stats.cancelled += 1
         finally:
             self.stats.open_connections -= 1
+
+
+def _check_method(method: str, path: str, allowed: str) -> None:
+    if method != allowed:
+        headers = ((b"allow", allowed.encode()),)
+        raise Refusal(405, f"{path} takes {allowed} only", code="method_not_allowed", headers=headers)
 
 
 async def _until_client_leaves(work: Coroutine[Any, Any, None], receive: Receive) -> None:
@@ -110,6 +132,12 @@ async def _client_leaves(receive: Receive) -> None:
         pass
 
 
+async def _read_call(scope: Scope, receive: Receive) -> Call:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    query = scope["query_string"].decode("latin-1")
+    return Call(path=scope["path"], query=query, headers=headers, body=await _read_body(receive))
+
+
 async def _read_body(receive: Receive) -> bytes:
     body = bytearray()
     while True:
@@ -118,6 +146,6 @@ async def _read_body(receive: Receive) -> bytes:
             raise ClientLeft
         body += message.get("body", b"")
         if len(body) > MAX_BODY_BYTES:
-            raise ApiError(400, f"The request body is larger than {MAX_BODY_BYTES} bytes.")
+            raise Refusal(400, f"The request body is larger than {MAX_BODY_BYTES} bytes.")
         if not message.get("more_body", False):
             return bytes(body)

@@ -9,15 +9,22 @@
     tokens=90   length of the answer (an echo has its own)    status=429  refuse with this HTTP status
     stall=20    20 tokens, then silence                       silent      headers, then silence
     cut=20      20 tokens, then the connection breaks         hang        not even headers
-    noend=20    20 tokens, then a clean end of the body without finish_reason and [DONE]
+    error=20    20 tokens, then an error in the stream
+    noend=20    20 tokens, then a clean end of the body without anything that says that the answer is whole
+
+A test that drives `openai/…`, `anthropic/…` or `gemini/…` needs names that look like those providers' own. The server
+is told them when it starts (`--names demo,gemini-1.5-flash`), and they take the same options:
+
+    gemini-1.5-flash/cut=50
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-#: The name under which the demo model is known, without options.
-NAME = "demo"
+#: The names under which the demo model is known unless it is told others, without options.
+NAMES = ("demo",)
 
 #: Upper bound of every count of tokens: an answer is held in memory, 100,000 tokens are some 20 MB.
 MAX_TOKENS = 100_000
@@ -31,7 +38,7 @@ MAX_RATE = 100_000.0
 #: The smallest number that is not 0: the event loop's timers overflow on 1e-300 tokens per second.
 SMALLEST = 0.001
 
-FaultKind = Literal["stall", "cut", "noend"]
+FaultKind = Literal["stall", "cut", "noend", "error"]
 
 
 class UnknownModel(ValueError):
@@ -60,11 +67,11 @@ class Behaviour:
     reasoning: bool = False
 
 
-def parse_model_name(model: str) -> Behaviour:
+def parse_model_name(model: str, names: Iterable[str] = NAMES) -> Behaviour:
     """Raise `UnknownModel` unless the whole name is understood: a typing error must not pass a test."""
     name, slash, tail = model.partition("/")
-    if name != NAME:
-        raise UnknownModel(f"it is not called {NAME!r}")
+    if name not in names:
+        raise UnknownModel(f"the demo model is called {', '.join(map(repr, names))}")
     options: dict[str, str | None] = {}
     for part in tail.split(",") if slash else []:
         key, equals, value = part.partition("=")
@@ -88,7 +95,7 @@ def parse_model_name(model: str) -> Behaviour:
 
 
 def _fault(options: dict[str, str | None]) -> Fault | None:
-    kinds: tuple[FaultKind, ...] = ("stall", "cut", "noend")
+    kinds: tuple[FaultKind, ...] = ("stall", "cut", "noend", "error")
     asked = [
         Fault(kind=kind, after_tokens=count)
         for kind in kinds
@@ -97,7 +104,7 @@ def _fault(options: dict[str, str | None]) -> Fault | None:
     if _flag(options, "silent"):
         asked.append(Fault(kind="stall", after_tokens=0))
     if len(asked) > 1:
-        raise UnknownModel("an answer goes wrong in one way only: stall, cut, noend or silent")
+        raise UnknownModel("an answer goes wrong in one way only: stall, cut, noend, error or silent")
     return asked[0] if asked else None
 
 

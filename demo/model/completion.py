@@ -8,21 +8,12 @@ Deliberate:
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from demo.model.answers import compose
 from demo.model.behaviour import Behaviour, FaultKind, UnknownModel, parse_model_name
-from demo.model.openai_protocol import (
-    ApiError,
-    ChatRequest,
-    ChunkWriter,
-    FinishReason,
-    Token,
-    Usage,
-    encode_completion,
-    refusal,
-)
+from demo.model.protocol import ChatProtocol, FinishReason, Question, Refusal, Token, Usage, refusal_with
 from demo.model.wire import JSON, Send, respond, start, write
 
 #: Tokens per write at rate=0: few enough that the other streams get their turn between two writes.
@@ -36,62 +27,69 @@ NO_CACHE = (b"cache-control", b"no-cache")
 class Answer:
     """What will be sent: all tokens, or those before the fault."""
 
-    request: ChatRequest
+    question: Question
     behaviour: Behaviour
     tokens: list[Token]
     finish_reason: FinishReason
     fault: FaultKind | None
 
+    @property
+    def usage(self) -> Usage:
+        return Usage.of(self.question.messages, self.tokens)
 
-async def complete(request: ChatRequest, send: Send) -> None:
-    """Answer a request, or fail it in the way that its model name asks for. Raises ApiError before the first byte."""
-    behaviour = _behaviour(request)
+
+async def complete(protocol: ChatProtocol, question: Question, names: Iterable[str], send: Send) -> None:
+    """Answer a question, or fail it in the way that its model name asks for. Raises Refusal before the first byte."""
+    behaviour = _behaviour(question.model, names)
     if behaviour.hang:
         await _forever()
     if behaviour.status:
         await asyncio.sleep(behaviour.first_token_seconds)
-        raise refusal(behaviour.status)
-    answer = _plan(request, behaviour)
-    await (_stream(answer, send) if request.stream else _whole(answer, send))
+        raise refusal_with(behaviour.status)
+    answer = _plan(question, behaviour)
+    await (_stream if question.stream else _whole)(protocol, answer, send)
 
 
-def _plan(request: ChatRequest, behaviour: Behaviour) -> Answer:
-    tokens = compose(request.messages, behaviour)
+def _plan(question: Question, behaviour: Behaviour) -> Answer:
+    tokens = compose(question.messages, behaviour)
     finish_reason: FinishReason = "stop"
-    if request.limit_tokens and len(tokens) > request.limit_tokens:
-        tokens = tokens[: request.limit_tokens]
+    if question.limit_tokens and len(tokens) > question.limit_tokens:
+        tokens = tokens[: question.limit_tokens]
         finish_reason = "length"
     fault: FaultKind | None = None
     if behaviour.fault and behaviour.fault.after_tokens <= len(tokens):
         tokens = tokens[: behaviour.fault.after_tokens]
         fault = behaviour.fault.kind
-    return Answer(request=request, behaviour=behaviour, tokens=tokens, finish_reason=finish_reason, fault=fault)
+    return Answer(question=question, behaviour=behaviour, tokens=tokens, finish_reason=finish_reason, fault=fault)
 
 
-async def _stream(answer: Answer, send: Send) -> None:
-    writer = ChunkWriter(answer.request)
-    opening = writer.role  # travels with the first token
+async def _stream(protocol: ChatProtocol, answer: Answer, send: Send) -> None:
+    writer = protocol.writer(answer.question, answer.usage)
+    opening = writer.open()  # travels with the first token
     await start(send, 200, (EVENT_STREAM, NO_CACHE))
     async for group in _paced(answer.tokens, answer.behaviour):
-        await write(send, opening + writer.tokens(group))
+        await write(send, opening + writer.write(group))
         opening = b""
     if answer.fault is None:
-        usage = Usage.of(answer.request.messages, answer.tokens)
-        await write(send, opening + writer.finish(answer.finish_reason, usage), more=False)
+        await write(send, opening + writer.close(answer.finish_reason), more=False)
+    elif answer.fault == "error":
+        await write(send, opening + writer.fail(refusal_with(503)), more=False)
     else:
         await _go_wrong(answer.fault, b"", send)
 
 
-async def _whole(answer: Answer, send: Send) -> None:
+async def _whole(protocol: ChatProtocol, answer: Answer, send: Send) -> None:
     """Take as long as a stream would. Where the answer goes wrong, half of its JSON was sent."""
-    if answer.fault:
+    broken = answer.fault is not None and answer.fault != "error"
+    if broken:
         await start(send, 200, (JSON,))
     async for _ in _paced(answer.tokens, answer.behaviour):
         pass
-    usage = Usage.of(answer.request.messages, answer.tokens)
-    body = encode_completion(answer.request, answer.tokens, answer.finish_reason, usage)
+    body = protocol.whole(answer.question, answer.tokens, answer.finish_reason, answer.usage)
     if answer.fault is None:
         await respond(send, body)
+    elif answer.fault == "error":
+        raise refusal_with(503)
     else:
         await _go_wrong(answer.fault, body[: len(body) // 2], send)
 
@@ -124,9 +122,9 @@ async def _forever() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-def _behaviour(request: ChatRequest) -> Behaviour:
+def _behaviour(model: str, names: Iterable[str]) -> Behaviour:
     try:
-        return parse_model_name(request.model)
+        return parse_model_name(model, names)
     except UnknownModel as error:
-        message = f"The model {request.model!r} does not exist: {error}."
-        raise ApiError(404, message, param="model", code="model_not_found") from error
+        message = f"The model {model!r} does not exist: {error}."
+        raise Refusal(404, message, param="model", code="model_not_found") from error

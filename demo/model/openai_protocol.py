@@ -1,37 +1,49 @@
-"""The OpenAI chat protocol as the demo model speaks it: requests in, chunks, answers and errors out.
+"""The OpenAI chat protocol as the demo model speaks it: `POST /v1/chat/completions`.
 
 Field names and shapes follow https://platform.openai.com/docs/api-reference/chat. Fields that are not
-listed here are accepted and ignored, as any provider ignores some.
+listed here are accepted and ignored, as any provider ignores some. A key is not asked for.
 """
 
 import time
 import uuid
 from collections.abc import Iterable
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated
 
 import msgspec
 
-FinishReason = Literal["stop", "length"]
+from demo.model.protocol import (
+    WRONG_KEY,
+    Call,
+    FinishReason,
+    Headers,
+    Message,
+    Question,
+    Refusal,
+    Token,
+    Usage,
+    joined,
+    path_in,
+)
 
 #: The last line of a stream that ended well.
 DONE = b"data: [DONE]\n\n"
 
-#: What a 429 asks for, in seconds; a test checks that it arrives at the client.
-RETRY_AFTER_SECONDS = 7
+#: The field of `delta` in which a token travels. Reasoning has none in OpenAI's own API; this is what others use.
+_FIELDS = {"content": "content", "reasoning": "reasoning_content"}
 
 _encode = msgspec.json.Encoder().encode
 
 
-class ContentPart(msgspec.Struct, frozen=True):
+class _Part(msgspec.Struct, frozen=True):
     """One part of a message; only parts with text count here."""
 
     type: str
     text: str = ""
 
 
-class Message(msgspec.Struct, frozen=True):
+class _Message(msgspec.Struct, frozen=True):
     role: str
-    content: str | list[ContentPart] | None = None
+    content: str | list[_Part] | None = None
 
     @property
     def text(self) -> str:
@@ -40,133 +52,93 @@ class Message(msgspec.Struct, frozen=True):
         return self.content or ""
 
 
-class StreamOptions(msgspec.Struct, frozen=True):
+class _StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
-class ChatRequest(msgspec.Struct, frozen=True):
+class _Request(msgspec.Struct, frozen=True):
     model: str
-    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: _StreamOptions | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     #: The newer name of `max_tokens`; it wins where both are given.
     max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
-    @property
-    def limit_tokens(self) -> int | None:
-        return self.max_completion_tokens or self.max_tokens
 
-    @property
-    def wants_usage(self) -> bool:
-        return bool(self.stream_options and self.stream_options.include_usage)
+_decode = msgspec.json.Decoder(_Request).decode
 
 
-_decode_request = msgspec.json.Decoder(ChatRequest).decode
+class OpenAiProtocol:
+    """Also the language in which paths are refused that nobody knows."""
+
+    def owns(self, path: str) -> bool:
+        return True
+
+    def serves(self, path: str) -> bool:
+        return path == "/v1/chat/completions"
+
+    def parse(self, call: Call) -> Question:
+        if call.headers.get("authorization") == f"Bearer {WRONG_KEY}":
+            raise Refusal(401, "You have to give another key.")
+        try:
+            request = _decode(call.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            message, path = path_in(error)
+            raise Refusal(400, message, param=path) from error
+        return Question(
+            model=request.model,
+            messages=[Message(message.role, message.text) for message in request.messages],
+            stream=bool(request.stream),
+            limit_tokens=request.max_completion_tokens or request.max_tokens,
+            wants_usage=bool(request.stream_options and request.stream_options.include_usage),
+        )
+
+    def writer(self, question: Question, usage: Usage) -> "_Writer":
+        return _Writer(question, usage)
+
+    def whole(self, question: Question, tokens: list[Token], reason: FinishReason, usage: Usage) -> bytes:
+        message = {"role": "assistant", "content": joined(tokens, "content")}
+        if reasoning := joined(tokens, "reasoning"):
+            message["reasoning_content"] = reasoning
+        choices = [{"index": 0, "message": message, "finish_reason": reason}]
+        envelope = _envelope("chat.completion", question.model)
+        return _encode({**envelope, "choices": choices, "usage": _usage(usage)})
+
+    def refuse(self, refusal: Refusal) -> tuple[bytes, Headers]:
+        headers = refusal.headers
+        if refusal.retry_after_seconds is not None:
+            headers = (*headers, (b"retry-after", b"%d" % refusal.retry_after_seconds))
+        return _encode(_error(refusal)), headers
 
 
-class Token(NamedTuple):
-    """The smallest piece of an answer, and the field of `delta` in which it travels."""
+class _Writer:
+    """What all chunks share is encoded once, so a token costs a join."""
 
-    field: Literal["reasoning_content", "content"]
-    text: str
-
-
-class CompletionTokensDetails(msgspec.Struct, frozen=True):
-    reasoning_tokens: int
-
-
-class Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    completion_tokens_details: CompletionTokensDetails
-
-    @classmethod
-    def of(cls, messages: Iterable[Message], tokens: list[Token]) -> "Usage":
-        """Count the answer exactly and the prompt as a real tokeniser roughly would: 4 bytes a token."""
-        prompt = sum(4 + len(message.text.encode()) // 4 for message in messages)
-        details = CompletionTokensDetails(sum(token.field == "reasoning_content" for token in tokens))
-        return cls(prompt, len(tokens), prompt + len(tokens), details)
-
-
-class ApiError(Exception):
-    """A refusal as OpenAI words it. Carries the HTTP status and further headers."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        type: str = "invalid_request_error",
-        param: str | None = None,
-        code: str | None = None,
-        headers: tuple[tuple[bytes, bytes], ...] = (),
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = headers
-        self.body = _encode({"error": {"message": message, "type": type, "param": param, "code": code}})
-
-
-def parse_request(body: bytes) -> ChatRequest:
-    """Raise `ApiError` 400 where the body is no chat request."""
-    try:
-        return _decode_request(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # "Expected `str`, got `int` - at `$.messages[0].role`": the field belongs into `param`
-        message, _, path = str(error).partition(" - at `$.")
-        raise ApiError(400, message, param=path.rstrip("`") or None) from error
-
-
-def refusal(status: int) -> ApiError:
-    """The error that OpenAI sends with this status, as far as clients look at it."""
-    message = f"The demo model refuses with status {status}, as its name asked."
-    if status == 429:
-        headers = ((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),)
-        return ApiError(429, message, type="requests", code="rate_limit_exceeded", headers=headers)
-    if status == 401:
-        # litellm knows a bad key by these words; without them it reports a bad request
-        return ApiError(401, f"Incorrect API key provided. {message}", code="invalid_api_key")
-    return ApiError(status, message, type="server_error" if status >= 500 else "invalid_request_error")
-
-
-class ChunkWriter:
-    """Writes the chunks of one stream. What all chunks share is encoded once, so a token costs a join."""
-
-    def __init__(self, request: ChatRequest) -> None:
-        self._wants_usage = request.wants_usage
-        self._head = _encode(_envelope("chat.completion.chunk", request.model))[:-1]
+    def __init__(self, question: Question, usage: Usage) -> None:
+        self._usage = usage if question.wants_usage else None
+        self._head = b"data: " + _encode(_envelope("chat.completion.chunk", question.model))[:-1]
         # with include_usage every chunk but the last says "usage":null
-        self._end = b',"usage":null}\n\n' if self._wants_usage else b"}\n\n"
-        start = b"data: " + self._head + b',"choices":[{"index":0,"delta":{'
-        self._before = {
-            "content": start + b'"content":',
-            "reasoning_content": start + b'"reasoning_content":',
-        }
+        self._end = b',"usage":null}\n\n' if self._usage else b"}\n\n"
+        self._start = self._head + b',"choices":[{"index":0,"delta":{'
+        self._before = {kind: self._start + b'"%s":' % field.encode() for kind, field in _FIELDS.items()}
         self._after = b'},"finish_reason":null}]' + self._end
-        self.role = start + b'"role":"assistant","content":""' + self._after
 
-    def tokens(self, tokens: Iterable[Token]) -> bytes:
-        """One chunk per token, as bytes that may go out in one write."""
-        return b"".join(self._before[field] + _encode(text) + self._after for field, text in tokens)
+    def open(self) -> bytes:
+        return self._start + b'"role":"assistant","content":""' + self._after
 
-    def finish(self, reason: FinishReason, usage: Usage) -> bytes:
-        """The last chunk, the usage where it was asked for, and `[DONE]`."""
+    def write(self, tokens: Iterable[Token]) -> bytes:
+        return b"".join(self._before[kind] + _encode(text) + self._after for kind, text in tokens)
+
+    def close(self, reason: FinishReason) -> bytes:
         choices = _encode([{"index": 0, "delta": {}, "finish_reason": reason}])
-        chunks = b"data: " + self._head + b',"choices":' + choices + self._end
-        if self._wants_usage:
-            chunks += b"data: " + self._head + b',"choices":[],"usage":' + _encode(usage) + b"}\n\n"
+        chunks = self._head + b',"choices":' + choices + self._end
+        if self._usage:
+            chunks += self._head + b',"choices":[],"usage":' + _encode(_usage(self._usage)) + b"}\n\n"
         return chunks + DONE
 
-
-def encode_completion(request: ChatRequest, tokens: list[Token], reason: FinishReason, usage: Usage) -> bytes:
-    """The whole answer as one JSON object, for a request without `stream`."""
-    message = {"role": "assistant", "content": _joined(tokens, "content")}
-    if reasoning := _joined(tokens, "reasoning_content"):
-        message["reasoning_content"] = reasoning
-    choices = [{"index": 0, "message": message, "finish_reason": reason}]
-    return _encode({**_envelope("chat.completion", request.model), "choices": choices, "usage": usage})
+    def fail(self, refusal: Refusal) -> bytes:
+        return b"data: " + _encode(_error(refusal)) + b"\n\n"
 
 
 def encode_models(names: Iterable[str]) -> bytes:
@@ -180,5 +152,23 @@ def _envelope(kind: str, model: str) -> dict[str, str | int]:
     return {"id": id, "object": kind, "created": int(time.time()), "model": model}
 
 
-def _joined(tokens: list[Token], field: str) -> str:
-    return "".join(token.text for token in tokens if token.field == field)
+def _usage(usage: Usage) -> dict[str, object]:
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.answer,
+        "total_tokens": usage.prompt + usage.answer,
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
+
+
+def _error(refusal: Refusal) -> dict[str, object]:
+    """The error that OpenAI sends with this status, as far as clients look at it."""
+    message, kind, code = refusal.message, "invalid_request_error", refusal.code
+    if refusal.status == 429:
+        kind, code = "requests", "rate_limit_exceeded"
+    elif refusal.status == 401:
+        # litellm knows a bad key by these words; without them it reports a bad request
+        message, code = f"Incorrect API key provided. {message}", "invalid_api_key"
+    elif refusal.status >= 500:
+        kind = "server_error"
+    return {"error": {"message": message, "type": kind, "param": refusal.param, "code": code}}
