@@ -1,4 +1,4 @@
-"""Every provider through litellm: the one place that imports it, calls it, and translates its errors.
+"""Every provider through litellm: the one place that calls it.
 
 Deliberate:
 
@@ -6,6 +6,7 @@ Deliberate:
 2. Only the model's name and the messages come from outside. litellm takes bases, keys and headers as arguments too;
    whoever could set those could read our keys.
 3. A stream that ends without a finish reason was cut: litellm itself would call that "stop".
+4. An empty key counts as none, since compose passes a variable that is not set on as an empty one.
 """
 
 import os
@@ -24,29 +25,9 @@ from shared.providers.warm_up import answering_server
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import litellm
-from litellm import exceptions as litellm_errors
 
-#: What the class says is more than the status does.
-_BY_CLASS: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
-    (litellm_errors.ContextWindowExceededError, errors.ContextTooLong),
-    (litellm_errors.ContentPolicyViolationError, errors.ContentRefused),
-    (litellm_errors.Timeout, errors.ProviderSilent),
-)
-
-#: litellm calls several 4xx a BadRequestError, but keeps the status.
-_BY_STATUS: dict[int, type[ProviderError]] = {
-    400: errors.ProviderRefusedRequest,
-    401: errors.ProviderRefusedKey,
-    402: errors.ProviderOverQuota,
-    403: errors.ProviderRefusedKey,
-    404: errors.ModelNotFound,
-    413: errors.ContextTooLong,
-    422: errors.ProviderRefusedRequest,
-    429: errors.ProviderOverQuota,
-}
-
-#: A Retry-After beyond this is passed on as this: nobody waits longer for a chat.
-_MAX_RETRY_AFTER_SECONDS = 3600.0
+from shared.providers.litellm_errors import is_want_of_a_key, translate
+from shared.providers.litellm_repairs import GeminiChunks, repair
 
 
 class LitellmChat:
@@ -58,6 +39,9 @@ class LitellmChat:
         litellm.suppress_debug_info = True
         litellm.drop_params = True
         litellm.callbacks = []
+        repair()
+        for name in [name for name, value in os.environ.items() if name.endswith("_API_KEY") and not value]:
+            del os.environ[name]
 
     async def warm_up(self) -> None:
         """Make one real call to a server of our own, so that the first user does not wait for lazy imports."""
@@ -97,34 +81,28 @@ class LitellmChat:
             if stream is None:  # litellm's answer to some 422s
                 raise errors.ProviderRefusedRequest
             async for chunk in stream:
-                began = True
-                yield _piece(chunk)
+                piece = _piece(chunk)
+                began = began or bool(piece.content or piece.reasoning)
+                yield piece
+            ended = _has_ended(stream)
         except ProviderError:
             raise
         except Exception as error:
+            if is_want_of_a_key(error, where.model):
+                raise errors.ProviderRefusedKey from error
             raise translate(error, began=began) from error
         finally:
             if stream is not None:
                 await stream.aclose()
-        if not (stream.received_finish_reason or stream.intermittent_finish_reason):
+        if not ended:
             raise errors.ProviderCut
 
 
-def translate(error: Exception, *, began: bool) -> ProviderError:
-    """What a client may know of an error of litellm, or of a library below. `began`: some of it had come."""
-    if isinstance(error, litellm_errors.MidStreamFallbackError) and error.original_exception is not None:
-        return translate(error.original_exception, began=began)
-    translated = _translate(error)
-    return errors.ProviderCut() if began and isinstance(translated, errors.ProviderUnavailable) else translated
-
-
-def _translate(error: Exception) -> ProviderError:
-    for theirs, ours in _BY_CLASS:
-        if isinstance(error, theirs):
-            return ours()
-    status = getattr(error, "status_code", None)
-    of_status = _BY_STATUS.get(status, errors.ProviderUnavailable) if isinstance(status, int) else None
-    return (of_status or errors.ProviderUnavailable)(retry_after_seconds=_retry_after(error))
+def _has_ended(stream: Any) -> bool:
+    """Whether the provider said that its answer is whole."""
+    if isinstance(stream.completion_stream, GeminiChunks):
+        return stream.completion_stream.has_ended
+    return bool(stream.received_finish_reason or stream.intermittent_finish_reason)
 
 
 def _piece(chunk: Any) -> Piece:
@@ -146,14 +124,3 @@ def _whole(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _retry_after(error: Exception) -> float | None:
-    headers = getattr(error, "litellm_response_headers", None)
-    if headers is None:
-        headers = getattr(getattr(error, "response", None), "headers", None)
-    try:
-        seconds = float((headers or {}).get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(seconds, _MAX_RETRY_AFTER_SECONDS) if seconds >= 0 else None

@@ -2,9 +2,10 @@
 
 import httpx
 import pytest
+from litellm import exceptions as litellm_errors
 
 from shared.contracts.errors import problem_of
-from shared.providers.litellm_chat import litellm_errors, translate
+from shared.providers.litellm_errors import translate
 
 WORDS = "sk-secret-key was refused by internal-host"
 
