@@ -3,56 +3,25 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-PROJECT = Path(__file__).parents[2]
-
-#: How long anything may take here that should take no time at all, in seconds.
-PATIENCE_SECONDS = 10.0
+from tests.demo_model import (
+    NASTY_TEXT,
+    PATIENCE_SECONDS,
+    frames_of,
+    read_until_error,
+    running_model,
+    stats_at_rest,
+    stats_of,
+)
 
 #: How long a silence must last before a test believes in it, in seconds.
 SILENCE_SECONDS = 0.5
-
-#: Text that breaks naive readers of lines and of characters.
-NASTY_TEXT = (
-    'She said: "no"\\n\\ \n\r\n\ttab \u2028\u2029\x85\x0b\x1c'
-    "\n\nevent: completed\ndata: [DONE]\n\n"
-    "\N{FAMILY}\N{ZERO WIDTH JOINER}\U0001f469\U0001f3fd e\u0301 駅伝 \x00\x7f aaaaaaaaaaaaaaaaaaaaaaaa "
-)
-
-
-@dataclass
-class RunningModel:
-    process: subprocess.Popen[str]
-    announcement: str
-
-    @property
-    def url(self) -> str:
-        return self.announcement.rsplit(" ", 1)[1].removesuffix("/v1\n")
-
-
-@contextmanager
-def running_model() -> Iterator[RunningModel]:
-    command = [sys.executable, "-m", "demo.model", "--port", "0"]
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdout, process.stderr:
-        try:
-            yield RunningModel(process, process.stdout.readline())
-        finally:
-            process.kill()
-            process.wait(PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -81,42 +50,16 @@ def content_of(response: httpx.Response) -> str:
     return str(response.json()["choices"][0]["message"]["content"])
 
 
-def frames_of(raw: bytes) -> list[bytes]:
-    """Cut at the blank line only: reading by str.splitlines would cut at U+2028 as well."""
-    assert raw.endswith(b"\n\n")
-    frames = raw.removesuffix(b"\n\n").split(b"\n\n")
+def data_of(raw: bytes) -> list[bytes]:
+    frames = frames_of(raw)
     assert all(frame.startswith(b"data: ") for frame in frames)
     return [frame.removeprefix(b"data: ") for frame in frames]
 
 
 def deltas_of(raw: bytes, field: str = "content") -> list[str]:
-    chunks = [json.loads(frame) for frame in frames_of(raw) if frame != b"[DONE]"]
+    chunks = [json.loads(frame) for frame in data_of(raw) if frame != b"[DONE]"]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
     return [delta[field] for delta in deltas if delta.get(field)]
-
-
-def stats_of(client: httpx.Client) -> dict[str, int]:
-    stats: dict[str, int] = client.get("/stats").json()
-    return stats
-
-
-def stats_at_rest(client: httpx.Client) -> dict[str, int]:
-    """The stats once every client that has left was noticed, those of earlier tests included."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (stats := stats_of(client))["open_connections"] and time.monotonic() < deadline:
-        pass  # each look is a request of its own, which gives the server its turn
-    return stats
-
-
-def read_until_error(response: httpx.Response) -> tuple[bytes, httpx.TransportError]:
-    """Return what came before the error, which `response.read()` would throw away."""
-    raw = b""
-    try:
-        for part in response.iter_raw():
-            raw += part
-    except httpx.TransportError as error:
-        return raw, error
-    pytest.fail("the answer ended well")
 
 
 def test_a_streamed_answer_follows_the_protocol_to_its_end(client: httpx.Client) -> None:
@@ -124,7 +67,7 @@ def test_a_streamed_answer_follows_the_protocol_to_its_end(client: httpx.Client)
 
     response = post(client, body)
 
-    frames = frames_of(response.content)
+    frames = data_of(response.content)
     assert response.headers["content-type"].startswith("text/event-stream")
     assert frames[-1] == b"[DONE]"
     chunks = [json.loads(frame) for frame in frames[:-1]]
@@ -145,7 +88,7 @@ def test_usage_stays_out_of_a_stream_that_did_not_ask_for_it(client: httpx.Clien
     response = post(client, body)
 
     assert b'"usage"' not in response.content
-    assert frames_of(response.content)[-1] == b"[DONE]"
+    assert data_of(response.content)[-1] == b"[DONE]"
 
 
 def test_a_whole_answer_says_the_same_as_a_streamed_one(client: httpx.Client) -> None:
@@ -216,7 +159,7 @@ def test_an_echo_of_nothing_ends_well(client: httpx.Client) -> None:
     response = post(client, body)
 
     assert deltas_of(response.content) == []
-    assert frames_of(response.content)[-1] == b"[DONE]"
+    assert data_of(response.content)[-1] == b"[DONE]"
 
 
 def test_max_tokens_cuts_the_answer_and_says_so(client: httpx.Client) -> None:
@@ -322,6 +265,38 @@ def test_a_hanging_model_sends_not_even_headers(client: httpx.Client) -> None:
         client.stream("POST", "/v1/chat/completions", json=body, timeout=SILENCE_SECONDS),
     ):
         pytest.fail("headers came")
+
+
+def test_an_error_amid_a_stream_is_told_in_the_stream(client: httpx.Client) -> None:
+    body = chat("demo/error=20,rate=500", stream=True)
+
+    response = post(client, body)
+
+    *chunks, last = data_of(response.content)
+    assert len(chunks) == 1 + 20  # the role comes in a chunk of its own
+    assert set(json.loads(last)) == {"error"}
+    assert b"[DONE]" not in response.content
+
+
+def test_a_wrong_key_is_refused(client: httpx.Client) -> None:
+    headers = {"authorization": "Bearer wrong"}
+
+    response = client.post("/v1/chat/completions", json=chat("demo"), headers=headers)
+
+    assert response.status_code == 401
+    assert response.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_it_answers_to_the_names_that_it_was_given_and_to_no_other() -> None:
+    with (
+        running_model("--names", "gpt-4o-mini,demo") as model,
+        httpx.Client(base_url=model.url, timeout=PATIENCE_SECONDS, trust_env=False) as client,
+    ):
+        given = [post(client, chat(name)) for name in ("gpt-4o-mini/echo", "demo/echo")]
+        other = post(client, chat("gpt-4o"))
+
+    assert [content_of(response) for response in given] == ["Hello", "Hello"]
+    assert other.status_code == 404
 
 
 def test_a_fault_lies_within_the_answer_however_short_that_is_by_nature(client: httpx.Client) -> None:
