@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,21 @@ READY_SECONDS = 40.0
 
 
 class System:
-    """Store, demo model, API, gateway and one worker or more. `settings` are EKIDEN_… variables for all services."""
+    """Store, demo model, API, gateway and one worker or more.
 
-    def __init__(self, directory: Path, *, workers: int = 1, settings: dict[str, str] | None = None) -> None:
+    `settings` are EKIDEN_… variables for all services. `provider_settings` are variables for the workers alone, made
+    from the demo model's address: a provider's key and base. `model_names` are what the demo model is called.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        workers: int = 1,
+        settings: dict[str, str] | None = None,
+        provider_settings: Callable[[str], dict[str, str]] = lambda demo_url: {},
+        model_names: Sequence[str] = ("demo",),
+    ) -> None:
         first = free_block(8 + workers)
         self.http_port, self.gateway_port, self.demo_port = first, first + 1, first + 2
         self.store = EmbeddedStore(directory / "store", first + 3, append_only=True)
@@ -43,10 +55,14 @@ class System:
             **(settings or {}),
         }
         self.ops: dict[str, int] = {}
-        self.demo = self._child("demo_model", "demo.model", None, "--port", str(self.demo_port))
+        names = ",".join(model_names)
+        self.demo = self._child("demo_model", "demo.model", None, "--port", str(self.demo_port), "--names", names)
         self.api = self._child("api", "services.api", first + 4)
         self.gateway = self._child("sse_gateway", "services.sse_gateway", first + 5)
-        self.workers = [self._child(f"llm_worker_{n}", "services.llm_worker", first + 6 + n) for n in range(workers)]
+        providers = provider_settings(f"http://127.0.0.1:{self.demo_port}")
+        self.workers = [
+            self._child(f"llm_worker_{n}", "services.llm_worker", first + 6 + n, **providers) for n in range(workers)
+        ]
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.http_port}", follow_redirects=True, timeout=30)
 
     def start(self) -> None:
