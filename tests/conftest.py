@@ -1,5 +1,6 @@
 """Fixtures that several kinds of tests share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from demo.embedded_store import EmbeddedStore
 from demo.ports import free_block
 from tests.redis_container import redis_container
 from tests.system import System
+
+# As in shared/providers: a test may import litellm first, which then asks the network for a price list.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,7 +7,10 @@ from shared.contracts.sessions import Message
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is asked. `max_seconds` bounds the whole call at the provider's client, as a backstop."""
+    """What a model is asked. `max_seconds` is a backstop at the provider's client, which must not be relied on:
+
+    litellm takes it as the longest silence, and where it streams from Gemini not at all.
+    """
 
     model: str
     messages: list[Message]

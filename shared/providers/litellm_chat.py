@@ -14,20 +14,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import litellm
+
 from shared.contracts.errors import ProviderError
 from shared.contracts.events import Usage
 from shared.providers import errors
 from shared.providers.chat import Piece, Question
-from shared.providers.models import route
-from shared.providers.warm_up import answering_server
-
-# Without it litellm's import asks the network for a price list, and waits where there is none.
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-
-import litellm
-
 from shared.providers.litellm_errors import is_want_of_a_key, translate
 from shared.providers.litellm_repairs import GeminiChunks, repair
+from shared.providers.models import route
+from shared.providers.warm_up import answering_server
 
 
 class LitellmChat:

@@ -60,3 +60,69 @@ def test_a_refusal_amid_an_answer_stays_a_refusal() -> None:
     wrapped = litellm_errors.MidStreamFallbackError(WORDS, "m", "p", original_exception=refused)
 
     assert translate(wrapped, began=True).code == "content_refused"
+
+
+def chained(answer: httpx.Response, raised: Exception) -> Exception:
+    """What litellm raises, with the provider's own answer as its first cause."""
+    try:
+        try:
+            answer.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            raise raised from error
+    except Exception as error:  # noqa: BLE001 - to have it with its causes
+        return error
+    raise AssertionError("the answer is no error")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (403, "provider_refused_key"),
+        (413, "context_too_long"),
+        (429, "provider_over_quota"),
+        (503, "provider_unavailable"),
+    ],
+)
+def test_the_providers_own_status_comes_before_what_litellm_makes_of_it(status: int, code: str) -> None:
+    error = chained(response(status), litellm_errors.BadRequestError("litellm read a 403 in it", "m", "p"))
+
+    assert translate(error, began=False).code == code
+
+
+def test_the_providers_own_header_outlives_litellm() -> None:
+    error = chained(response(429, **{"retry-after": "7"}), litellm_errors.RateLimitError(WORDS, "p", "m"))
+
+    assert translate(error, began=False).retry_after_seconds == 7.0
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ({"error": {"details": [{"@type": "QuotaFailure"}, {"@type": "RetryInfo", "retryDelay": "34.07s"}]}}, 34.07),
+        ([{"error": {"details": [{"retryDelay": "5s"}]}}], 5.0),
+        ({"error": {"details": [{"retryDelay": "soon"}]}}, None),
+        ({"error": {"details": None}}, None),
+        ({"error": "no"}, None),
+        ([], None),
+    ],
+)
+def test_googles_wish_to_wait_is_read_from_the_body(body: object, seconds: float | None) -> None:
+    answer = httpx.Response(429, json=body, request=httpx.Request("POST", "http://provider"))
+
+    error = chained(answer, litellm_errors.RateLimitError(WORDS, "p", "m"))
+
+    assert translate(error, began=False).retry_after_seconds == seconds
+
+
+def test_a_timeout_amid_an_answer_is_silence_whatever_litellm_calls_it() -> None:
+    lost = litellm_errors.APIConnectionError(WORDS, "p", "m")
+    lost.__cause__ = httpx.ReadTimeout(WORDS)
+
+    assert translate(lost, began=True).code == "provider_silent"
+
+
+def test_an_error_that_leads_to_itself_is_translated_all_the_same() -> None:
+    one, other = RuntimeError(WORDS), RuntimeError(WORDS)
+    one.__cause__, other.__cause__ = other, one
+
+    assert translate(one, began=False).code == "provider_unavailable"
