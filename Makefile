@@ -12,10 +12,10 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --univer
 .DELETE_ON_ERROR:
 # Two targets of one `make -j` must not install into .venv at the same time.
 .NOTPARALLEL:
-.PHONY: help run test check containers bench lock clean
+.PHONY: help run test check containers bench screenshots lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/.installed ## Run everything on this machine: http://localhost:8080, Ctrl-C ends it
 	@$(BIN)/python -m demo.run
@@ -36,6 +36,9 @@ containers: .venv/.installed-dev ## Build and run everything in containers, and 
 
 bench: .venv/.installed-bench ## Measure beside the design that Ekiden takes the place of (about 5 minutes)
 	@$(BIN)/python -m bench
+
+screenshots: .venv/.installed-dev ## Take the pictures in docs/images anew (needs Chromium)
+	@$(BIN)/python -m tests.browser.screenshots
 
 lock: ## Recompile requirements/*.txt from the *.in files (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }

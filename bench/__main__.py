@@ -3,8 +3,8 @@
     --only idle|burst|speed|memory   one scenario, for a quick look      --write   the table goes into the READMEs too
     --rounds N                       rounds of each scenario
 
-About five minutes. Exit status 1 where an answer failed or was not complete, or where somebody did not start: then the
-logs of all processes are kept, and the last line says where.
+About five minutes. Exit status 1 where an answer failed or was not complete, or where somebody did not start: then there
+are no figures, the logs of all processes are kept, and the last line says where.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,6 +30,9 @@ MEMORY = "memory"
 
 #: Rounds of each scenario unless told otherwise: enough for a median that one disturbance does not move.
 ROUNDS = 3
+
+#: Seconds after which the whole run is given up: three times what it takes. Only what hangs takes longer.
+RUN_SECONDS = 900
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,13 +65,15 @@ def _measure(arguments: argparse.Namespace, directory: Path) -> bool:
         measurement = _start(stack, directory)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(measurement, arguments))
-    block = f"{figures_table(measurement)}\n\n{machine()}; {arguments.rounds} rounds."
-    sys.stdout.write(f"{block}\n\n{cpu_table(measurement)}\n")
-    for fault in measurement.faults:
-        _say(f"FAULT {fault}")
-    if arguments.write and not measurement.faults:
+    if measurement.faults:
+        for fault, count in Counter(measurement.faults).items():
+            _say(f"{count} × {fault}")
+        return False
+    block = f"{figures_table(measurement)}\n\n{machine()}; medians of {arguments.rounds} rounds."
+    sys.stdout.write("\n\n".join(part for part in (block, cpu_table(measurement)) if part) + "\n")
+    if arguments.write:
         readme.write(ROOT, block)
-    return not measurement.faults
+    return True
 
 
 def _start(stack: ExitStack, directory: Path) -> Measurement:
@@ -87,7 +93,10 @@ def _start(stack: ExitStack, directory: Path) -> Measurement:
 
 async def _run(measurement: Measurement, arguments: argparse.Namespace) -> None:
     try:
-        await _run_scenarios(measurement, arguments)
+        async with asyncio.timeout(RUN_SECONDS):
+            await _run_scenarios(measurement, arguments)
+    except TimeoutError:
+        measurement.faults.append(f"the run was not over after {RUN_SECONDS} s")
     finally:
         for subject in measurement.subjects:
             subject.disconnect()
@@ -97,10 +106,10 @@ async def _run_scenarios(measurement: Measurement, arguments: argparse.Namespace
     _say("warming up")
     await measurement.warm_up()
     for name, scenario in SCENARIOS.items():
-        if arguments.only in (None, name):
+        if arguments.only in (None, name) and not measurement.faults:
             _say(f"{name}: {arguments.rounds} rounds")
             await measurement.run(scenario, arguments.rounds)
-    if arguments.only in (None, MEMORY):
+    if arguments.only in (None, MEMORY) and not measurement.faults:
         _say(MEMORY)
         await measurement.weigh()
 

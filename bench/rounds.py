@@ -108,10 +108,14 @@ class Measurement:
         for _ in range(scenario.times):
             await asyncio.sleep(scenario.pause_seconds)
             batches.append(await subject.ask(asked))
-        for answer in (answer for batch in batches for answer in batch.answers):
-            if fault := fault_of(answer, self._expected[scenario.model]):
-                self.faults.append(f"{subject.name}, {scenario.name}: {fault}")
+            if faults := self._faults(batches[-1], scenario):
+                self.faults += [f"{subject.name}, {scenario.name}: {fault}" for fault in faults]
+                break  # the round is lost, and each further answer might take its whole time limit
         return batches
+
+    def _faults(self, batch: Batch, scenario: Scenario) -> list[str]:
+        faults = (fault_of(answer, self._expected[scenario.model]) for answer in batch.answers)
+        return [fault for fault in faults if fault]
 
     def _cpu(self, subject: Subject) -> dict[str, float]:
         used = {name: cpu_seconds(child.pid) for name, child in subject.children.items()}
