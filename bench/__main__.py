@@ -3,8 +3,8 @@
     --only idle|burst|speed|memory   one scenario, for a quick look      --write   the table goes into the READMEs too
     --rounds N                       rounds of each scenario
 
-About five minutes. Exit status 1 where an answer failed or was not complete, or where somebody did not start: then there
-are no figures, the logs of all processes are kept, and the last line says where.
+About five minutes. Exit status 1 where an answer failed or was not complete, or where somebody did not start: then
+there are no figures, the logs of all processes are kept, and the last line says where.
 """
 
 import argparse
