@@ -45,11 +45,7 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="ekiden-bench-"))
     is_good = False
     try:
-        if arguments.write:
-            readme.check(ROOT)
         is_good = _measure(arguments, directory)
-    except readme.NoBlock as fault:
-        _say(str(fault))
     except KeyboardInterrupt:
         _say("stopped")
     finally:
@@ -119,7 +115,15 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=[*SCENARIOS, MEMORY], help="one scenario, for a quick look")
     parser.add_argument("--rounds", type=int, default=ROUNDS, choices=range(1, 21), metavar="1-20")
     parser.add_argument("--write", action="store_true", help="put the table into README.md and README.ja.md")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.write:
+        if arguments.only is not None:
+            parser.error("--write puts the whole table into the READMEs: not with --only")
+        try:
+            readme.check(ROOT)
+        except readme.NoBlock as fault:
+            parser.error(str(fault))
+    return arguments
 
 
 def _say(line: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from bench import readme
 from bench.answers import Answer, fault_of
-from bench.client import EventReader
+from bench.event_reader import EventReader
 
 STREAM = (
     ": open\nretry: 1000\n\n"
