@@ -17,9 +17,9 @@ from typing import Any
 import litellm
 
 from shared.contracts.errors import ProviderError
-from shared.contracts.events import Usage
 from shared.providers import errors
 from shared.providers.chat import Piece, Question
+from shared.providers.litellm_ending import close, end_plainly, usage_of
 from shared.providers.litellm_errors import is_want_of_a_key, translate
 from shared.providers.litellm_repairs import GeminiChunks, repair
 from shared.providers.models import route
@@ -76,11 +76,13 @@ class LitellmChat:
             )
             if stream is None:  # litellm's answer to some 422s
                 raise errors.ProviderRefusedRequest
+            end_plainly(stream)
             async for chunk in stream:
                 piece = _piece(chunk)
                 began = began or bool(piece.content or piece.reasoning)
                 yield piece
             ended = _has_ended(stream)
+            yield Piece(usage=usage_of(stream))
         except ProviderError:
             raise
         except Exception as error:
@@ -89,7 +91,7 @@ class LitellmChat:
             raise translate(error, began=began) from error
         finally:
             if stream is not None:
-                await stream.aclose()
+                await close(stream)
         if not ended:
             raise errors.ProviderCut
 
@@ -102,16 +104,12 @@ def _has_ended(stream: Any) -> bool:
 
 
 def _piece(chunk: Any) -> Piece:
-    usage = getattr(chunk, "usage", None)
     choice = chunk.choices[0] if chunk.choices else None
     delta = choice.delta if choice is not None else None
     return Piece(
         content=_whole(getattr(delta, "content", None) or ""),
         reasoning=_whole(getattr(delta, "reasoning_content", None) or ""),
         finish_reason=choice.finish_reason if choice is not None else None,
-        usage=None
-        if usage is None
-        else Usage(input_tokens=usage.prompt_tokens or 0, output_tokens=usage.completion_tokens or 0),
     )
 
 

@@ -44,7 +44,8 @@ FAULTS = """(least) => {
     const name = `${node.tagName} ${node.className} ${node.textContent.slice(0, 20)}`;
     if (left < 0 || right > innerWidth) faults.push(`sticks out: ${name}`);
     if (!hasText(node)) continue;
-    const [dark, light] = [luminance(colour(getComputedStyle(node).color)), luminance(ground(node))].sort((a, b) => a - b);
+    const both = [luminance(colour(getComputedStyle(node).color)), luminance(ground(node))];
+    const [dark, light] = both.sort((a, b) => a - b);
     const contrast = (light + 0.05) / (dark + 0.05);
     if (contrast < least) faults.push(`contrast ${contrast.toFixed(2)}: ${name}`);
   }
