@@ -16,6 +16,8 @@ A test that drives `openai/…`, `anthropic/…` or `gemini/…` needs names tha
 is told them when it starts (`--names demo,gemini-1.5-flash`), and they take the same options:
 
     gemini-1.5-flash/cut=50
+
+The key `wrong` is refused in each provider's own way, whatever the model's name says.
 """
 
 import math

@@ -86,7 +86,7 @@ class LitellmChat:
         except ProviderError:
             raise
         except Exception as error:
-            if is_want_of_a_key(error, where.model):
+            if stream is None and "api_key" not in where.arguments and is_want_of_a_key(error, where.model):
                 raise errors.ProviderRefusedKey from error
             raise translate(error, began=began) from error
         finally:

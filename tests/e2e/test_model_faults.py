@@ -126,7 +126,7 @@ def test_a_model_that_falls_silent_is_given_up_and_its_text_kept(relay: System) 
     assert client.content == "You wrote “Hello.”. I am"
 
 
-@pytest.mark.parametrize("fault", ["cut", "noend"])
+@pytest.mark.parametrize("fault", ["cut", "noend", "error"])
 @pytest.mark.parametrize("rate", [0, 100])
 def test_an_answer_that_breaks_off_is_no_whole_answer(relay: System, fault: str, rate: int) -> None:
     client, problem = assert_failed(relay, f"demo/{fault}=10,rate={rate}", "provider_cut")
@@ -135,7 +135,7 @@ def test_an_answer_that_breaks_off_is_no_whole_answer(relay: System, fault: str,
     assert problem["retryable"] is True
 
 
-@pytest.mark.parametrize("fault", ["cut", "noend"])
+@pytest.mark.parametrize("fault", ["cut", "noend", "error"])
 def test_an_answer_that_breaks_off_before_its_first_word_is_no_answer(relay: System, fault: str) -> None:
     accepted, client, _ = answer(relay, f"demo/{fault}=0")
 
