@@ -169,16 +169,18 @@ class Generation:
 
     async def _next(self, pieces: AsyncGenerator[Piece, None], patience_seconds: float) -> Piece | None:
         """The next piece; None at the answer's end and at the soft limit. Raises ProviderSilent."""
-        soft_end = self._answer.began_at + self._settings.soft_limit_seconds
-        silent_from = asyncio.get_running_loop().time() + patience_seconds
+        now = asyncio.get_running_loop().time()
+        soft_end, silent_from = self._answer.began_at + self._settings.soft_limit_seconds, now + patience_seconds
         try:
-            async with asyncio.timeout_at(min(silent_from, soft_end)):
-                return await anext(pieces, None)
+            # A piece that is there already comes without a wait, and without a wait no time-out is ever noticed.
+            if now < soft_end:
+                async with asyncio.timeout_at(min(silent_from, soft_end)):
+                    return await anext(pieces, None)
         except TimeoutError:
             if silent_from < soft_end:
                 raise ProviderSilent from None
-            self._answer.finish_reason = "deadline"
-            return None
+        self._answer.finish_reason = "deadline"
+        return None
 
     def _take(self, piece: Piece) -> None:
         for event in self._answer.take(piece):

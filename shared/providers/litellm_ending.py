@@ -28,7 +28,7 @@ def end_plainly(stream: Any) -> None:
 
 async def close(stream: Any) -> None:
     """Close a stream of litellm, and the connection to the provider with it."""
-    lines = getattr(stream.completion_stream, "streaming_response", None)
+    lines: Any = getattr(stream.completion_stream, "streaming_response", None)
     await stream.aclose()
     if hasattr(lines, "aclose"):
         await lines.aclose()
