@@ -123,9 +123,8 @@ class LlmWorker:
         settings = self._settings
         store = PipelinedClient(settings.store_url, timeout_seconds=self._store_timeout_seconds)
         ledger = AsyncLedger(store, settings, worker=settings.worker_name)
-        appender = Appender(ledger)
         chat = LitellmChat(demo_url=settings.demo_url)
-        generations = Generations(ledger=ledger, appender=appender, store=store, chat=chat, settings=settings)
+        generations = Generations(ledger=ledger, appender=Appender(ledger), store=store, chat=chat, settings=settings)
         cancels = Subscriptions(
             settings.store_url,
             sharded=False,
@@ -134,9 +133,7 @@ class LlmWorker:
         )
         cancels.subscribe(keys.CANCEL_CHANNEL.encode())
         await chat.warm_up()
-        self._background = [
-            asyncio.create_task(work) for work in (appender.run(), cancels.run(), generations.keep_leases())
-        ]
+        self._background = [asyncio.create_task(work) for work in (cancels.run(), generations.keep_leases())]
         return generations
 
     async def _hand_over(self) -> None:

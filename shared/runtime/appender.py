@@ -1,8 +1,8 @@
 """The one place of a process through which entries reach the logs.
 
 Each task has a `LogWriter`: it gathers what the model says while a batch is under way, so the first token leaves at
-once and what waits together leaves together. The process has one `Appender`: all batches that are ready share a round
-trip. A batch once frozen stays the same bytes; it is sent again until the ledger says whether it stands.
+once and what waits together leaves together. The batches of all tasks share one pipelined connection, and none waits
+for another's reply. A batch once frozen stays the same bytes; it is sent again until the ledger says whether it stands.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ import structlog
 from shared.contracts.errors import LogLost
 from shared.contracts.events import Delta, Event, Reasoning, event_type
 from shared.contracts.frames import encode_frame
-from shared.runtime.event_loop import is_cancelled
 from shared.runtime.ledger_async import AsyncLedger, Batch, Claim
 from shared.runtime.metrics import APPENDS_REFUSED
 from shared.runtime.store import is_transient
@@ -31,58 +30,31 @@ _log = structlog.get_logger()
 
 
 class Appender:
-    """Sends frozen batches. `run` it as a task for as long as the process writes."""
+    """Sends frozen batches, each at once: the client's one connection makes one write of what leaves in one turn."""
 
     def __init__(self, ledger: AsyncLedger) -> None:
         self._ledger = ledger
-        self._waiting: list[tuple[Batch, asyncio.Future[None]]] = []
-        self._ready = asyncio.Event()
 
     async def append(self, batch: Batch) -> None:
         """Return once the batch stands in its log. Raises Fenced or StoreWentBack; an outage is waited out."""
-        stands: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((batch, stands))
-        self._ready.set()
-        await stands
-
-    async def run(self) -> None:
-        """Send what is ready, until cancelled."""
         failures = 0
-        while not is_cancelled():
-            await self._ready.wait()
-            self._ready.clear()
-            sent, self._waiting = self._waiting, []
-            again = await self._send(sent)
-            if not again:
-                failures = 0
-                continue
-            self._waiting[:0] = again
-            self._ready.set()
+        while (fault := await self._try(batch)) is not None:
+            if isinstance(fault, LogLost) or not is_transient(fault):
+                APPENDS_REFUSED.labels(reason=getattr(fault, "code", "error")).inc()
+                raise fault
+            if not failures:
+                _log.warning("append_delayed", task_id=batch.task_id, exc_info=fault)
             failures += 1
             pause = min(_MAX_BACKOFF_SECONDS, 0.02 * 2 ** min(failures, 10))
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    async def _send(self, sent: list[tuple[Batch, asyncio.Future[None]]]) -> list[tuple[Batch, asyncio.Future[None]]]:
-        """One round trip. Returns what must be sent again."""
-        replies: list[Exception | None]
+    async def _try(self, batch: Batch) -> Exception | None:
+        """None where the batch stands, else why it does not, or why that is not known."""
         try:
-            replies = await self._ledger.append([batch for batch, _ in sent])
-        except Exception as error:  # noqa: BLE001 - decided batch by batch below, as an error of each
-            replies = [error] * len(sent)
-        again = []
-        for (batch, stands), reply in zip(sent, replies, strict=True):
-            if stands.done():
-                continue
-            if reply is None:
-                stands.set_result(None)
-            elif isinstance(reply, LogLost) or not is_transient(reply):
-                APPENDS_REFUSED.labels(reason=getattr(reply, "code", "error")).inc()
-                stands.set_exception(reply)
-            else:
-                again.append((batch, stands))
-        if again:
-            _log.warning("append_delayed", batches=len(again), exc_info=replies[-1])
-        return again
+            [fault] = await self._ledger.append([batch])
+        except Exception as error:  # noqa: BLE001 - told apart by the caller
+            return error
+        return fault
 
 
 class LogWriter:

@@ -61,27 +61,15 @@ class Desk:
         self.times_lost += 1
 
 
-async def end(running: "asyncio.Task[None]") -> None:
-    """End a task, though it may need to be told more than once."""
-    for _ in range(100):
-        running.cancel()
-        if await _ends(running, 0.1):
-            return
-    raise AssertionError("it will not end")
-
-
 @asynccontextmanager
 async def a_desk(url: str) -> AsyncIterator[Desk]:
     """A desk on the store at `url`. Its own time-out is short: some tests take the store away."""
     threads_client = connect(url, pool_size=2, timeout_seconds=5)
     client = PipelinedClient(url, timeout_seconds=0.5)
     ledger = AsyncLedger(client, LedgerSettings(), worker="worker")
-    appender = Appender(ledger)
-    running = asyncio.create_task(appender.run())
     try:
-        yield Desk(Book(threads_client, Ledger(threads_client, LedgerSettings())), ledger, appender)
+        yield Desk(Book(threads_client, Ledger(threads_client, LedgerSettings())), ledger, Appender(ledger))
     finally:
-        await end(running)
         await client.aclose()
         threads_client.connection_pool.disconnect()
 
@@ -261,14 +249,15 @@ async def test_scripts_that_are_forgotten_again_and_again_lose_no_writer(store_u
             writer.write(desk.say(f"{number} "))
             await asyncio.sleep(0.001)
         flushed = await asyncio.gather(asyncio.wait_for(writer.flush(), 20), return_exceptions=True)
-        await end(forgetting)
+        forgetting.cancel()
+        await asyncio.gather(forgetting, return_exceptions=True)
         await forgetful.aclose()
 
         assert flushed == [None]
         assert desk.text() == "".join(f"{number} " for number in range(200))
 
 
-async def test_an_appender_that_is_told_to_end_ends_at_any_moment_of_an_outage(own_store: EmbeddedStore) -> None:
+async def test_an_append_that_is_given_up_ends_at_any_moment_of_an_outage(own_store: EmbeddedStore) -> None:
     client = PipelinedClient(own_store.url, timeout_seconds=0.5)
     ledger = AsyncLedger(client, LedgerSettings(), worker="worker")
     ended = []
@@ -276,16 +265,12 @@ async def test_an_appender_that_is_told_to_end_ends_at_any_moment_of_an_outage(o
     for moment in range(15):
         await client.execute("PING")  # so that there is a connection that breaks
         own_store.kill()
-        appender = Appender(ledger)
-        running = asyncio.create_task(appender.run())
         batch = Batch(task_id=new_task_id(), epoch="1", follows="0-0", entries=(("1-0", "delta", b"x" * 300_000),))
-        appending = asyncio.create_task(appender.append(batch))
+        appending = asyncio.create_task(Appender(ledger).append(batch))
         for _ in range(moment):
             await asyncio.sleep(0)
-        running.cancel()
-        ended.append(await _ends(running, 0.5))
-        await end(running)
-        await end(appending)
+        appending.cancel()
+        ended.append(await _ends(appending, 0.5))
         own_store.start()
     await client.aclose()
 
