@@ -30,7 +30,7 @@ def test_every_link_leads_to_a_file(document: str) -> None:
 def test_every_file_named_in_code_type_exists(document: str) -> None:
     text = (PROJECT / document).read_text()
 
-    named = re.findall(r"`((?:services|shared|demo|web|docs|tests|requirements)/[\w./-]+)`", text)
+    named = re.findall(r"`((?:services|shared|demo|web|edge|bench|docs|tests|requirements)/[\w./-]+)`", text)
 
     for name in named:
         assert (PROJECT / name).exists(), name
